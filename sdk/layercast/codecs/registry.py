@@ -1,0 +1,58 @@
+"""Codecs by name, imported only when asked for, so that naming one costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, cast
+
+from layercast.codecs.base import Codec
+from layercast.errors import ConfigError, MissingDependencyError, UnknownCodecError
+
+_BUILTIN: dict[str, str] = {
+    "dct": "layercast.codecs.dct:DctCodec",
+}
+_REGISTERED: dict[str, Callable[..., Codec]] = {}
+
+
+def register(name: str, factory: Callable[..., Codec]) -> None:
+    """Add a codec of your own under `name`.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    if name in _BUILTIN or name in _REGISTERED:
+        raise ConfigError(f"codec {name!r} is already registered", hint="choose another name")
+    _REGISTERED[name] = factory
+
+
+def codec_names() -> tuple[str, ...]:
+    """Names that `get_codec` takes."""
+    return tuple(sorted({*_BUILTIN, *_REGISTERED}))
+
+
+def get_codec(name: str, **options: Any) -> Codec:
+    """Make a codec by name; `options` go to its constructor.
+
+    Raises:
+        UnknownCodecError: no codec of that name.
+        MissingDependencyError: the codec needs packages that are not installed.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name](**options)
+    try:
+        module_name, attribute = _BUILTIN[name].split(":")
+    except KeyError:
+        raise UnknownCodecError(
+            f"no codec named {name!r}", hint=f"choose one of: {', '.join(codec_names())}"
+        ) from None
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        if (error.name or "").startswith("layercast"):
+            raise
+        raise MissingDependencyError(
+            f"codec {name!r} needs the package {error.name!r}",
+            hint='install it with: pip install "layercast[codec]"',
+        ) from error
+    return cast(Codec, getattr(module, attribute)(**options))
