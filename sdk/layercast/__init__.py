@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from layercast.codecs.base import Codec, EncodedFrame, LayerInfo
     from layercast.codecs.registry import codec_names, get_codec, register
     from layercast.errors import LayercastError
+    from layercast.transport.blocking import BlockingReceiver, BlockingSender
+    from layercast.transport.limits import RelayLimits
+    from layercast.transport.received import ReceivedFrame
+    from layercast.transport.receiver import Receiver
+    from layercast.transport.relay import Relay
+    from layercast.transport.sender import Sender
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "BlockingReceiver": "layercast.transport.blocking",
+    "BlockingSender": "layercast.transport.blocking",
     "Codec": "layercast.codecs.base",
     "EncodedFrame": "layercast.codecs.base",
     "FrameHeader": "layercast.bitstream.types",
@@ -25,6 +33,11 @@ _EXPORTS = {
     "LayerInfo": "layercast.codecs.base",
     "LayercastError": "layercast.errors",
     "PictureInfo": "layercast.bitstream.types",
+    "ReceivedFrame": "layercast.transport.received",
+    "Receiver": "layercast.transport.receiver",
+    "Relay": "layercast.transport.relay",
+    "RelayLimits": "layercast.transport.limits",
+    "Sender": "layercast.transport.sender",
     "StreamDescription": "layercast.bitstream.types",
     "codec_names": "layercast.codecs.registry",
     "get_codec": "layercast.codecs.registry",
@@ -32,6 +45,8 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "BlockingReceiver",
+    "BlockingSender",
     "Codec",
     "EncodedFrame",
     "FrameHeader",
@@ -39,6 +54,11 @@ __all__ = [
     "LayerInfo",
     "LayercastError",
     "PictureInfo",
+    "ReceivedFrame",
+    "Receiver",
+    "Relay",
+    "RelayLimits",
+    "Sender",
     "StreamDescription",
     "__version__",
     "codec_names",

@@ -1,0 +1,97 @@
+"""gRPC channels and servers with the options that live streams need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from layercast.errors import ConfigError
+from layercast.transport.limits import (
+    CONNECT_TIMEOUT_S,
+    KEEPALIVE_S,
+    KEEPALIVE_TIMEOUT_S,
+    LOOKAHEAD_BYTES,
+)
+
+Options = list[tuple[str, Any]]
+
+
+def _common_options(max_receive_bytes: int) -> Options:
+    return [
+        ("grpc.max_receive_message_length", max_receive_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Bandwidth probing would grow the window to megabytes, which a stalled reader then fills.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+        ("grpc.keepalive_time_ms", int(KEEPALIVE_S * 1000)),
+        ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+def open_channel(target: str, max_receive_bytes: int) -> grpc.aio.Channel:
+    """A channel of its own TCP connection to `target` ("host:port"); connects on the first call.
+
+    Raises:
+        ConfigError: the target has no port.
+    """
+    check_address(target)
+    options = [
+        *_common_options(max_receive_bytes),
+        # Two streams on one connection would share its flow control: one stalled reader would stop the other.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT_S * 1000)),
+        ("grpc.enable_retries", 0),
+        # A proxy named in the environment is for web pages; it would also catch calls to localhost.
+        ("grpc.enable_http_proxy", 0),
+    ]
+    return grpc.aio.insecure_channel(target, options=options)
+
+
+def make_server(max_receive_bytes: int) -> grpc.aio.Server:
+    """A server with no handlers and no port yet."""
+    options = [
+        *_common_options(max_receive_bytes),
+        # With port sharing a second relay on the port would start and get half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_S * 500)),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
+    return grpc.aio.server(options=options)
+
+
+def bind(server: grpc.aio.Server, listen: str) -> int:
+    """Listen on "host:port" (port 0: any free one) and return the port.
+
+    Raises:
+        ConfigError: no port in `listen`, or the port is taken or not ours.
+    """
+    check_address(listen)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise ConfigError(
+            f"cannot listen on {listen}",
+            hint="another process holds the port, or the host is not this machine",
+        )
+    return port
+
+
+def check_address(address: str) -> None:
+    """Raises ConfigError unless `address` ends in a port."""
+    _, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"bad address {address!r}", hint='write "host:port", for example "127.0.0.1:7400"')
+
+
+def method_handlers(service: str, methods: Sequence[tuple[str, Any]]) -> Any:
+    """`service` with its methods, all of them bidirectional over raw bytes."""
+    return grpc.method_handlers_generic_handler(
+        service, {name: grpc.stream_stream_rpc_method_handler(handler) for name, handler in methods}
+    )

@@ -1,0 +1,109 @@
+"""Every bound of the transport in one place, each with its unit and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from layercast.errors import ConfigError
+
+PROTOCOL = 1
+"""Version of proto/layercast/v1; both hellos carry it, and a relay refuses another."""
+
+MAX_UNIT_BYTES = 32 << 20
+"""Largest access unit in bytes: an 8192x8192 picture at 4 bits per pixel. gRPC refuses a larger message
+unread."""
+
+MAX_CONTROL_BYTES = 64 << 10
+"""Largest control message in bytes: 64 acknowledgements are under 2 KiB, nothing honest comes near."""
+
+MAX_DESCRIPTION_BYTES = 4 << 10
+"""Largest encoded stream description; with the hello it stays below gRPC's 8 KiB for all metadata."""
+
+MAX_HOPS = 8
+"""Longest chain of relays: each adds a hop of delay, and a longer one is a configuration mistake."""
+
+KEEPALIVE_S = 2.0
+"""A silent connection is pinged this often, in seconds."""
+
+KEEPALIVE_TIMEOUT_S = 2.5
+"""A ping unanswered for this long, in seconds, ends the connection; under load an answer takes
+milliseconds."""
+
+PEER_LOSS_S = 5.0
+"""A vanished or stopped peer is noticed within this many seconds: ping interval + timeout + half a second of
+slack."""
+
+CONNECT_TIMEOUT_S = 5.0
+"""One connection attempt, in seconds: TCP to the other side of the world takes under one."""
+
+LOOKAHEAD_BYTES = 256 << 10
+"""HTTP/2 flow-control window per call, in bytes: what gRPC itself holds for a reader that stopped (measured:
+260,000 bytes, against 4.2 MB with default arguments), and 100 Mbit/s over a round trip of 20 ms."""
+
+CLOSE_TIMEOUT_S = 1.0
+"""How long a polite goodbye may take, in seconds, before the call is simply dropped."""
+
+UPSTREAM_LINGER_S = 2.0
+"""A relay stays subscribed upstream this long after its last subscriber left, in seconds: longer than a
+receiver takes to reconnect, so that a restart does not run through the whole chain."""
+
+UPSTREAM_HEADROOM = 1.1
+"""A bitrate asked upstream is this much above the largest cap downstream, so that two token buckets in a row,
+out of step by some jitter, do not both cut the same frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How stale a peer's frames may get before its sender stops sending, then forgets.
+
+    gRPC reports a message as written once it is in a buffer, so the bound is kept above it: what the peer has
+    not acknowledged is in flight, and past any of the first three bounds nothing more is written. Frames then
+    wait here, and first lose layers, then go altogether.
+
+    Attributes:
+        max_bytes: in flight. 1 MiB is 80 Mbit/s over a round trip of 100 ms. One frame is always let through.
+        max_frames: in flight. 64 is one second at 60 frames/s; bounds the bookkeeping for tiny frames.
+        max_age_s: age of the oldest frame in flight, seconds. A round trip is under 0.3 s on
+            any link but a geostationary satellite's.
+        full_layers_s: a frame that waited no longer keeps all layers; above a busy machine's scheduling
+            hiccups.
+        halving_s: each further period of waiting halves the layers.
+        max_wait_s: a frame that waited longer is dropped. With max_age_s, the staleness bound above gRPC.
+        max_waiting: frames in the queue; 0.6 s at 50 frames/s, and a bound when frames come in a burst.
+    """
+
+    max_bytes: int = 1 << 20
+    max_frames: int = 64
+    max_age_s: float = 0.5
+    full_layers_s: float = 0.2
+    halving_s: float = 0.1
+    max_wait_s: float = 0.6
+    max_waiting: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """What one relay process takes on.
+
+    Attributes:
+        max_streams: names with a sender or a subscriber; bounds the caches (max_streams x first_frame_bytes).
+        max_subscribers: over all streams; one core serves a few hundred at 30 frames/s.
+        max_unit_bytes: larger access units are refused before they are read into memory.
+        first_frame_bytes: per stream, for late joiners: a key frame (always kept) and the deltas after it.
+        first_frame_max_age_s: an older key frame is not sent to a late joiner: it is no longer the present.
+        ack_timeout_s: a subscriber that acknowledges nothing for so long, with frames in flight, is dropped;
+            longer than PEER_LOSS_S, because its connection still answers pings.
+        window: staleness bounds of each subscriber.
+    """
+
+    max_streams: int = 256
+    max_subscribers: int = 1024
+    max_unit_bytes: int = MAX_UNIT_BYTES
+    first_frame_bytes: int = 4 << 20
+    first_frame_max_age_s: float = 10.0
+    ack_timeout_s: float = 15.0
+    window: Window = field(default_factory=Window)
+
+    def __post_init__(self) -> None:
+        if min(self.max_streams, self.max_subscribers, self.max_unit_bytes) < 1:
+            raise ConfigError("relay limits must be at least 1", hint="leave a limit out to get its default")

@@ -1,0 +1,170 @@
+"""One connection after another to the same peer, until a fatal error or the end.
+
+A Sender's uplink, a Receiver and a relay's upstream subscription are the same thing seen from here: an
+attempt that runs until it fails, a wait that grows while nothing flows, and errors of gRPC turned into
+layercast's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from layercast.errors import ConnectError, LayercastError, RefusedError
+from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.backoff import Backoff
+from layercast.transport.channel import open_channel
+from layercast.transport.status import FATAL, from_status
+from layercast.transport.wire import HELLO_KEY, STREAM_KEY, from_metadata, to_metadata
+
+Call = Any
+"""A `grpc.aio.StreamStreamCall` of bytes both ways; grpc ships no usable types for it."""
+
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
+"""What `Call.read` and a server context's `read` return after the last message."""
+
+STEADY_S = 1.0
+"""A call that lasted this long, in seconds, counts as alive even if nothing had to flow: nobody may have
+listened."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """Counts since the link was made.
+
+    Attributes:
+        connected: the peer accepted the present call.
+        attempts: calls begun.
+        failures: attempts in a row in which no frame flowed.
+        last_error: why the last call ended, "" if none did.
+    """
+
+    connected: bool
+    attempts: int
+    failures: int
+    last_error: str
+
+
+@asynccontextmanager
+async def open_call(
+    target: str, method: str, hello: Message, max_receive_bytes: int
+) -> AsyncIterator[tuple[Call, pb.StreamInfo]]:
+    """Call `method` on a connection of its own and wait until the peer accepts.
+
+    Raises:
+        LayercastError: what `from_status` makes of the refusal.
+        CorruptError: the peer is not a layercast relay.
+    """
+    channel: Any = open_channel(target, max_receive_bytes)
+    call: Call = None
+    try:
+        call = channel.stream_stream(method)(metadata=to_metadata(HELLO_KEY, hello))
+        metadata = await call.initial_metadata()
+        if call.done():
+            raise from_status(await call.code(), await call.details(), target)
+        yield call, from_metadata(metadata, STREAM_KEY, pb.StreamInfo)
+    finally:
+        if call is not None:
+            call.cancel()
+        await channel.close()
+
+
+class Link:
+    """Runs `attempt` again and again.
+
+    Args:
+        target: "host:port", for messages.
+        attempt: one connection, from call to end. It calls `accepted` when the peer took the call and
+            `flowing` for every frame that came through: only that resets the backoff.
+        give_up_after_s: raise the last error when the peer was away for so long, seconds; None: never give
+            up.
+    """
+
+    def __init__(
+        self, target: str, attempt: Callable[[], Awaitable[None]], give_up_after_s: float | None = None
+    ) -> None:
+        self._target = target
+        self._attempt = attempt
+        self._give_up_after_s = give_up_after_s
+        self._backoff = Backoff()
+        self._attempts = 0
+        self._last_error = ""
+        self._flowed = False
+        self._alive_s = self._accepted_s = time.monotonic()
+        self.up = asyncio.Event()
+
+    def accepted(self) -> None:
+        """The peer took the call."""
+        self._accepted_s = time.monotonic()
+        self.up.set()
+
+    def flowing(self) -> None:
+        """A frame came through."""
+        self._flowed = True
+        self._alive_s = time.monotonic()
+        self._backoff.succeeded()
+
+    async def run(self) -> None:
+        """Try until cancelled.
+
+        Raises:
+            LayercastError: one that trying again does not cure, or the last one when it is time to give up. A
+                refusal is fatal until frames have flowed once, and waited out afterwards.
+        """
+        self._alive_s = time.monotonic()
+        while True:
+            self._attempts += 1
+            try:
+                await self._attempt()
+                error: LayercastError = ConnectError(f"{self._target} ended the call")
+            except grpc.aio.AioRpcError as failure:
+                error = from_status(failure.code(), failure.details() or "", self._target)
+            except asyncio.InvalidStateError:
+                error = ConnectError(f"{self._target} ended the call")
+            except LayercastError as failure:
+                error = failure
+            if self.up.is_set():
+                self.up.clear()
+                if time.monotonic() - self._accepted_s >= STEADY_S:
+                    self._alive_s = time.monotonic()
+            self._last_error = str(error)
+            wait_s = self._backoff.next_s()
+            if isinstance(error, FATAL) or (isinstance(error, RefusedError) and not self._flowed):
+                raise error
+            if self._give_up_after_s is not None:
+                left_s = self._alive_s + self._give_up_after_s - time.monotonic()
+                if left_s <= 0:
+                    raise error
+                wait_s = min(wait_s, left_s)
+            await asyncio.sleep(wait_s)
+
+    def statistics(self) -> LinkStatistics:
+        """Counts since the link was made."""
+        return LinkStatistics(self.up.is_set(), self._attempts, self._backoff.failures, self._last_error)
+
+
+async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel tasks and wait until they have ended; their errors are dropped."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def first_of(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until one of `tasks` ends, cancel the others, and raise what the ended one raised."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel_and_wait(*tasks)
+    for task in tasks:
+        if task in done and not task.cancelled():
+            task.result()

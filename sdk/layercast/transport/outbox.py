@@ -1,0 +1,206 @@
+"""The queue between a stream and one peer: what to send next, how many layers of it, and when to stop.
+
+Pure: frames, acknowledgements and times go in, (frame, layers) comes out. A relay has one per subscriber, a
+sender one towards its relay. Three things cut a frame, in this order:
+
+* *waiting*: while the peer's window is shut (see `Window`) frames wait; those that waited lose layers,
+  then go;
+* *the reference*: a delta frame keeps no more layers than its reference kept at this peer, and none if that
+  was skipped, so everything is skipped until the next key frame;
+* *the budget*: the allocator picks the longest prefix that fits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from layercast.bitstream.types import FrameKind
+from layercast.transport.limits import Window
+from layercast.transport.shared import SharedFrame
+
+REFERENCES = 256
+"""Frames whose kept layers are remembered: a reference lies at most a key-frame interval back, seconds of
+video."""
+
+
+class Allocator(Protocol):
+    """Decides how many layers of a frame one peer gets; one object per peer (see `layercast.control`)."""
+
+    def decide(self, now_s: float, ends: Sequence[int], kind: FrameKind, gains_db: Sequence[float]) -> int:
+        """Layers to keep, 0 to skip the frame; `ends[k - 1]` is the unit's size in bytes with k layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatistics:
+    """Counts since the peer came.
+
+    Attributes:
+        offered: frames put in.
+        sent: frames given out; `layers_sent` of `layers_offered` and `bytes_sent` are theirs.
+        stale: frames dropped because they waited too long or the queue was full.
+        over_budget: frames that the allocator skipped.
+        unreferenced: delta frames skipped because their reference was.
+        acknowledged: frames the peer has confirmed.
+        waiting: frames in the queue now.
+        in_flight_frames, in_flight_bytes: given out and not yet confirmed.
+    """
+
+    offered: int = 0
+    sent: int = 0
+    stale: int = 0
+    over_budget: int = 0
+    unreferenced: int = 0
+    acknowledged: int = 0
+    layers_offered: int = 0
+    layers_sent: int = 0
+    bytes_sent: int = 0
+    waiting: int = 0
+    in_flight_frames: int = 0
+    in_flight_bytes: int = 0
+
+
+class Outbox:
+    """Frames waiting for one peer, and those on their way to it.
+
+    Args:
+        allocator: decides the layers of each frame; may be replaced at any time through `allocator`.
+        window: the staleness bounds.
+    """
+
+    def __init__(self, allocator: Allocator, window: Window) -> None:
+        self.allocator = allocator
+        self._window = window
+        self._waiting: deque[tuple[float, SharedFrame]] = deque()
+        self._in_flight: OrderedDict[int, tuple[float, int]] = OrderedDict()
+        self._in_flight_bytes = 0
+        self._kept: OrderedDict[int, int] = OrderedDict()
+        self._last_progress_s = 0.0
+        self._offered = self._sent = self._stale = self._over_budget = self._unreferenced = 0
+        self._acknowledged = self._layers_offered = self._layers_sent = self._bytes_sent = 0
+
+    def push(self, frame: SharedFrame, now_s: float) -> None:
+        """Add the newest frame; the oldest ones go if they are stale or too many."""
+        self._offered += 1
+        self._waiting.append((now_s, frame))
+        self._drop_stale(now_s)
+        while len(self._waiting) > self._window.max_waiting:
+            self._waiting.popleft()
+            self._stale += 1
+
+    def next(self, now_s: float) -> tuple[SharedFrame, int] | None:
+        """The next frame to send and its layers (>= 1), now in flight; None while there is nothing or no
+        room."""
+        self._drop_stale(now_s)
+        while self._waiting and self.is_open(now_s):
+            pushed_s, frame = self._waiting.popleft()
+            keep = self._decide(frame, now_s, now_s - pushed_s)
+            if keep:
+                self._depart(frame, keep, now_s)
+                return frame, keep
+        return None
+
+    def is_open(self, now_s: float) -> bool:
+        """Whether the window lets another frame out."""
+        if not self._in_flight:
+            return True
+        oldest_s, _ = next(iter(self._in_flight.values()))
+        return (
+            len(self._in_flight) < self._window.max_frames
+            and self._in_flight_bytes < self._window.max_bytes
+            and now_s - oldest_s <= self._window.max_age_s
+        )
+
+    def acknowledge(self, frame_id: int, now_s: float) -> float | None:
+        """The peer has `frame_id` and whatever was sent before it.
+
+        Returns:
+            Seconds since that frame was given out, or None if it is not in flight (a repeated or made-up id).
+        """
+        if frame_id not in self._in_flight:
+            return None
+        self._last_progress_s = now_s
+        while True:
+            gone_id, (sent_s, size) = self._in_flight.popitem(last=False)
+            self._in_flight_bytes -= size
+            self._acknowledged += 1
+            if gone_id == frame_id:
+                return now_s - sent_s
+
+    def silent_s(self, now_s: float) -> float:
+        """For how long the peer has owed an acknowledgement, seconds; 0.0 when it owes none."""
+        if not self._in_flight:
+            return 0.0
+        oldest_s, _ = next(iter(self._in_flight.values()))
+        return now_s - max(oldest_s, self._last_progress_s)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is in flight."""
+        return not self._waiting and not self._in_flight
+
+    def clear(self) -> None:
+        """The peer is gone: forget what waits, what is in flight and what it holds."""
+        self._waiting.clear()
+        self._in_flight.clear()
+        self._kept.clear()
+        self._in_flight_bytes = 0
+
+    def statistics(self) -> OutboxStatistics:
+        """Counts since the peer came."""
+        return OutboxStatistics(
+            offered=self._offered,
+            sent=self._sent,
+            stale=self._stale,
+            over_budget=self._over_budget,
+            unreferenced=self._unreferenced,
+            acknowledged=self._acknowledged,
+            layers_offered=self._layers_offered,
+            layers_sent=self._layers_sent,
+            bytes_sent=self._bytes_sent,
+            waiting=len(self._waiting),
+            in_flight_frames=len(self._in_flight),
+            in_flight_bytes=self._in_flight_bytes,
+        )
+
+    def _drop_stale(self, now_s: float) -> None:
+        while self._waiting and now_s - self._waiting[0][0] > self._window.max_wait_s:
+            self._waiting.popleft()
+            self._stale += 1
+
+    def _decide(self, frame: SharedFrame, now_s: float, waited_s: float) -> int:
+        limit = layers_after_waiting(frame.kept, waited_s, self._window)
+        header = frame.header
+        if header.kind is FrameKind.DELTA:
+            # Layer k of a delta frame needs layers 0..k of its reference; what this peer lacks is of no use.
+            limit = min(limit, self._kept.get(-1 if header.reference_id is None else header.reference_id, 0))
+            if limit == 0:
+                self._unreferenced += 1
+                return 0
+        keep = self.allocator.decide(now_s, frame.ends[:limit], header.kind, frame.gains_db[:limit])
+        if keep == 0:
+            self._over_budget += 1
+        return keep
+
+    def _depart(self, frame: SharedFrame, keep: int, now_s: float) -> None:
+        size = frame.ends[keep - 1]
+        frame_id = frame.header.frame_id
+        self._in_flight[frame_id] = (now_s, size)
+        self._in_flight_bytes += size
+        self._kept[frame_id] = keep
+        if len(self._kept) > REFERENCES:
+            self._kept.popitem(last=False)
+        self._sent += 1
+        self._layers_offered += frame.kept
+        self._layers_sent += keep
+        self._bytes_sent += size
+
+
+def layers_after_waiting(layers: int, waited_s: float, window: Window) -> int:
+    """All `layers` up to `full_layers_s`, then half as many per `halving_s`, never less than one."""
+    late_s = waited_s - window.full_layers_s
+    if late_s <= 0:
+        return layers
+    return max(1, layers >> (1 + int(late_s / window.halving_s)))

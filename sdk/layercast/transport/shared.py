@@ -1,0 +1,34 @@
+"""One frame in a relay, and the one buffer per prefix that all its subscribers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layercast.bitstream import read_index, trim
+from layercast.bitstream.types import FrameHeader
+
+
+class SharedFrame:
+    """An access unit with its index, and the prefixes cut from it so far.
+
+    Raises:
+        BitstreamError: the bytes are not a valid access unit.
+    """
+
+    __slots__ = ("_prefixes", "ends", "gains_db", "header", "kept", "unit")
+
+    def __init__(self, unit: bytes) -> None:
+        index = read_index(unit)
+        self.unit = unit
+        self.header: FrameHeader = index.header
+        self.kept: int = index.kept
+        self.ends: Sequence[int] = index.ends
+        self.gains_db: Sequence[float] = index.gains_db
+        self._prefixes: dict[int, bytes] = {self.kept: unit}
+
+    def prefix(self, keep: int) -> bytes:
+        """The unit with its first `keep` layers (1..kept); the same object for everybody who asks."""
+        found = self._prefixes.get(keep)
+        if found is None:
+            found = self._prefixes[keep] = bytes(trim(self.unit, keep))
+        return found

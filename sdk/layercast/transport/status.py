@@ -1,0 +1,73 @@
+"""gRPC status codes to layercast errors and back, each with a hint."""
+
+from __future__ import annotations
+
+import grpc
+
+from layercast.errors import (
+    AuthError,
+    BitstreamError,
+    CodecError,
+    ConfigError,
+    ConnectError,
+    LayercastError,
+    MissingDependencyError,
+    RefusedError,
+    StreamNotFoundError,
+    TransportError,
+)
+
+Code = grpc.StatusCode
+
+_TO_STATUS: tuple[tuple[type[LayercastError], Code], ...] = (
+    (AuthError, Code.PERMISSION_DENIED),
+    (StreamNotFoundError, Code.NOT_FOUND),
+    (RefusedError, Code.RESOURCE_EXHAUSTED),
+    (BitstreamError, Code.INVALID_ARGUMENT),
+    (ConfigError, Code.INVALID_ARGUMENT),
+    (ConnectError, Code.UNAVAILABLE),
+)
+
+FATAL = (AuthError, CodecError, ConfigError, MissingDependencyError, StreamNotFoundError)
+"""Errors that trying again does not cure."""
+
+
+def to_status(error: LayercastError) -> tuple[Code, str]:
+    """The status with which a server ends a call because of `error`."""
+    for kind, code in _TO_STATUS:
+        if isinstance(error, kind):
+            return code, str(error)
+    return Code.INTERNAL, str(error)
+
+
+def from_status(code: Code, details: str, target: str) -> LayercastError:
+    """The error for a call to `target` that ended with `code`."""
+    details = details or code.name.lower().replace("_", " ")
+    if code is Code.UNAVAILABLE:
+        return ConnectError(
+            f"cannot reach {target}: {details}",
+            hint=f"is a relay listening there? start one with: layercast relay --listen {target}",
+        )
+    if code is Code.DEADLINE_EXCEEDED:
+        return ConnectError(
+            f"{target}: {details}", hint="the network or this machine is too slow for the stream"
+        )
+    if code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
+        return AuthError(
+            f"{target} refused access: {details}", hint="check the token and the stream it names"
+        )
+    if code is Code.NOT_FOUND:
+        return StreamNotFoundError(
+            f"{target}: {details}", hint="start the sender, or check the stream's name"
+        )
+    if code is Code.UNIMPLEMENTED:
+        return ConfigError(
+            f"{target} is not a layercast relay: {details}", hint="check the address and the port"
+        )
+    if code is Code.INVALID_ARGUMENT:
+        return ConfigError(
+            f"{target} did not accept what was sent: {details}", hint="update the older of the two ends"
+        )
+    if code in (Code.RESOURCE_EXHAUSTED, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS):
+        return RefusedError(f"{target} refused: {details}")
+    return TransportError(f"{target}: {details}")

@@ -1,0 +1,214 @@
+"""One named stream inside a relay: where its frames come from, who gets them, and what is asked for upstream.
+
+Knows nothing of gRPC: the relay's handlers and its upstream subscription call in, and wait on the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from layercast.control.budget import FixedBudgetAllocator
+from layercast.errors import CorruptError, LayercastError, TransportError
+from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.first_frame import FirstFrameCache
+from layercast.transport.limits import UPSTREAM_HEADROOM, RelayLimits
+from layercast.transport.outbox import Outbox, OutboxStatistics
+from layercast.transport.shared import SharedFrame
+
+Clock = Callable[[], float]
+
+
+class SessionEndedError(TransportError):
+    """The stream's sender restarted: the subscriber has to ask again to learn what comes now."""
+
+    code = "session-ended"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatistics:
+    """Counts of one stream since it appeared.
+
+    Attributes:
+        published: a sender (or the relay upstream) is connected.
+        frames, bytes: accepted from there.
+        repeated: frames dropped because their id did not grow.
+        cached_bytes: held for late joiners.
+        subscribers: one entry per subscriber, in the order they came.
+    """
+
+    published: bool
+    frames: int
+    bytes: int
+    repeated: int
+    cached_bytes: int
+    subscribers: tuple[OutboxStatistics, ...]
+
+
+class Subscriber:
+    """One subscriber of one stream: its outbox, and the events its gRPC handler waits on."""
+
+    def __init__(
+        self, limits: pb.Limits, hops: Iterable[str], relay_limits: RelayLimits, clock: Clock
+    ) -> None:
+        self._clock = clock
+        self.hops = frozenset(hops)
+        self.wake = asyncio.Event()
+        self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
+        self.set_limits(limits, first=True)
+        self.outbox = Outbox(self._allocator, relay_limits.window)
+
+    def set_limits(self, limits: pb.Limits, *, first: bool = False) -> None:
+        """From now on, no more than this."""
+        self.limits = limits
+        self._allocator = FixedBudgetAllocator(limits.max_bitrate_bps or None, limits.max_layers or None)
+        if not first:
+            self.outbox.allocator = self._allocator
+            self.wake.set()
+
+    def offer(self, frame: SharedFrame, now_s: float) -> None:
+        """Queue a frame."""
+        self.outbox.push(frame, now_s)
+        self.wake.set()
+
+    def next(self) -> tuple[SharedFrame, int] | None:
+        """See Outbox.next."""
+        return self.outbox.next(self._clock())
+
+    def acknowledge(self, acks: Iterable[pb.Ack]) -> None:
+        """The peer confirms arrivals."""
+        now_s = self._clock()
+        for ack in acks:
+            self.outbox.acknowledge(ack.frame_id, now_s)
+        self.wake.set()
+
+    def end(self, error: LayercastError) -> None:
+        """Have the handler end the call with `error`; only the first reason counts."""
+        if not self.ended.done():
+            self.ended.set_result(error)
+
+
+class RelayStream:
+    """Fans the frames of one stream out to its subscribers.
+
+    Args:
+        name: of the stream.
+        limits: of the relay.
+        on_demand: called when what the subscribers ask for may have changed.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, name: str, limits: RelayLimits, on_demand: Callable[[RelayStream], None], clock: Clock
+    ) -> None:
+        self.name = name
+        self.session = b""
+        self.description = b""
+        self.described = asyncio.Event()
+        self.source: object | None = None
+        self.subscribers: dict[Subscriber, None] = {}
+        self._limits = limits
+        self._on_demand = on_demand
+        self._clock = clock
+        self._cache = FirstFrameCache(limits.first_frame_bytes, limits.first_frame_max_age_s)
+        self._serving: set[Subscriber] = set()
+        self._last_id = -1
+        self._frames = self._bytes = self._repeated = 0
+
+    def begin(self, session: bytes, description: bytes) -> None:
+        """A sender, or the relay upstream, is there. Another session than before ends the subscribers'
+        calls."""
+        if (session, description) != (self.session, self.description):
+            for subscriber in self._serving:
+                subscriber.end(SessionEndedError(f"stream {self.name} begins anew"))
+            self._serving.clear()
+            self._cache.clear()
+            self._last_id = -1
+            self.session, self.description = session, description
+        self.described.set()
+
+    def lost(self) -> None:
+        """The source is gone: who serves on keeps waiting for it, new subscribers wait to be told what
+        comes."""
+        self.source = None
+        self.described.clear()
+
+    def publish(self, unit: bytes) -> SharedFrame:
+        """Check a unit and hand it to every subscriber.
+
+        Raises:
+            BitstreamError: the bytes are not a valid access unit.
+        """
+        frame = SharedFrame(unit)
+        if frame.kept == 0:
+            raise CorruptError("access unit without layers")
+        if frame.header.frame_id <= self._last_id:
+            self._repeated += 1
+            return frame
+        self._last_id = frame.header.frame_id
+        self._frames += 1
+        self._bytes += len(unit)
+        now_s = self._clock()
+        self._cache.add(frame, now_s)
+        for subscriber in self._serving:
+            subscriber.offer(frame, now_s)
+        return frame
+
+    def attach(self, subscriber: Subscriber) -> None:
+        """Count a subscriber's demand; it gets nothing before `serve`."""
+        self.subscribers[subscriber] = None
+        self._on_demand(self)
+
+    def serve(self, subscriber: Subscriber) -> pb.StreamInfo:
+        """Begin with the cached frames, under the present description."""
+        now_s = self._clock()
+        self._serving.add(subscriber)
+        for frame in self._cache.frames(now_s):
+            subscriber.offer(frame, now_s)
+        return pb.StreamInfo(session=self.session, description=self.description)
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """The subscriber is gone."""
+        self._serving.discard(subscriber)
+        self.subscribers.pop(subscriber, None)
+        self._on_demand(self)
+
+    def set_limits(self, subscriber: Subscriber, limits: pb.Limits) -> None:
+        """A subscriber's budget changed."""
+        subscriber.set_limits(limits)
+        self._on_demand(self)
+
+    def fail(self, error: LayercastError) -> None:
+        """End every subscriber's call: the stream cannot be had."""
+        for subscriber in self.subscribers:
+            subscriber.end(error)
+
+    def demand(self) -> pb.Demand:
+        """The most that any subscriber can use."""
+        if not self.subscribers:
+            return pb.Demand(active=False)
+        layers = [subscriber.limits.max_layers for subscriber in self.subscribers]
+        rates = [subscriber.limits.max_bitrate_bps for subscriber in self.subscribers]
+        return pb.Demand(
+            active=True,
+            limits=pb.Limits(
+                max_layers=max(layers) if all(layers) else 0,
+                max_bitrate_bps=int(max(rates) * UPSTREAM_HEADROOM) if all(rates) else 0,
+            ),
+        )
+
+    def hops(self) -> set[str]:
+        """Ids of all relays that the frames pass after this one."""
+        return set().union(*(subscriber.hops for subscriber in self.subscribers))
+
+    def statistics(self) -> StreamStatistics:
+        """Counts since the stream appeared."""
+        return StreamStatistics(
+            published=self.source is not None,
+            frames=self._frames,
+            bytes=self._bytes,
+            repeated=self._repeated,
+            cached_bytes=self._cache.size_bytes,
+            subscribers=tuple(subscriber.outbox.statistics() for subscriber in self.subscribers),
+        )

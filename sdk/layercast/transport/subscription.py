@@ -1,0 +1,114 @@
+"""A standing subscription to one stream of one relay: units in, acknowledgements and limits out.
+
+A Receiver and a relay's upstream side are both built on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.limits import MAX_UNIT_BYTES, PROTOCOL
+from layercast.transport.link import EOF, Call, Link, LinkStatistics, first_of, open_call
+from layercast.transport.wire import SUBSCRIBE, check_stream_name
+
+MAX_ACKS = 64
+"""Acknowledgements held for one message; they are cumulative, so the newest speak for the older."""
+
+
+class Subscription:
+    """Keeps `stream` coming from the relay at `target`.
+
+    Args:
+        target: "host:port".
+        stream: its name.
+        limits: the most that can be used here.
+        on_session: awaited when the relay accepts, before the first unit, with what it says about the stream.
+            What it raises ends the subscription.
+        on_unit: called with every unit's bytes; returns the acknowledgement.
+        hops: ids of the relays that the units will pass after this call; see SubscribeHello.
+        wait_s: StreamNotFoundError if the stream has no sender for so long, seconds; None: wait for ever.
+        give_up_after_s: see Link.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        stream: str,
+        limits: pb.Limits,
+        on_session: Callable[[pb.StreamInfo], Awaitable[None]],
+        on_unit: Callable[[bytes], pb.Ack],
+        *,
+        hops: Sequence[str] = (),
+        wait_s: float | None = None,
+        give_up_after_s: float | None = None,
+    ) -> None:
+        self._target = target
+        self._stream = check_stream_name(stream)
+        self._limits = limits
+        self._on_session = on_session
+        self._on_unit = on_unit
+        self._hops = hops
+        self._wait_ms = None if wait_s is None else int(wait_s * 1000)
+        self._link = Link(target, self._connection, give_up_after_s)
+        self._acks: list[pb.Ack] = []
+        self._limits_changed = False
+        self._wake = asyncio.Event()
+
+    @property
+    def up(self) -> asyncio.Event:
+        """Set while the relay serves the stream."""
+        return self._link.up
+
+    def set_limits(self, limits: pb.Limits) -> None:
+        """Ask for more or less from now on."""
+        if limits != self._limits:
+            self._limits = limits
+            self._limits_changed = True
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Receive until cancelled.
+
+        Raises:
+            LayercastError: see Link.run.
+        """
+        await self._link.run()
+
+    def statistics(self) -> LinkStatistics:
+        """Counts since the subscription was made."""
+        return self._link.statistics()
+
+    async def _connection(self) -> None:
+        hello = pb.SubscribeHello(
+            protocol=PROTOCOL,
+            stream=self._stream,
+            limits=self._limits,
+            hops=self._hops,
+            wait_ms=self._wait_ms,
+        )
+        self._acks.clear()
+        self._limits_changed = False
+        async with open_call(self._target, SUBSCRIBE, hello, MAX_UNIT_BYTES) as (call, info):
+            await self._on_session(info)
+            self._link.accepted()
+            await first_of(asyncio.create_task(self._read(call)), asyncio.create_task(self._write(call)))
+
+    async def _read(self, call: Call) -> None:
+        while (unit := await call.read()) is not EOF:
+            self._acks.append(self._on_unit(unit))
+            del self._acks[:-MAX_ACKS]
+            self._wake.set()
+            self._link.flowing()
+
+    async def _write(self, call: Call) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            message = pb.ReceiverMessage(acks=self._acks)
+            self._acks.clear()
+            if self._limits_changed:
+                self._limits_changed = False
+                message.limits.CopyFrom(self._limits)
+            await call.write(message.SerializeToString())
