@@ -13,6 +13,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from layercast.entropy.models import exact_model
 from layercast.errors import CorruptError
 
 _LENGTHS = 33
@@ -20,7 +21,7 @@ _LENGTH_FREQUENCIES = np.maximum(1, (1 << 15) >> np.arange(_LENGTHS))
 """P(length k) = 2**-(k + 1) in units of 2**-16, at least 1; the first takes the rounding. Part of the
 bitstream."""
 _LENGTH_FREQUENCIES[0] -= int(_LENGTH_FREQUENCIES.sum()) - (1 << 16)
-_LENGTH_MODEL = constriction.stream.model.Categorical(_LENGTH_FREQUENCIES * 256.0 - 1, perfect=False)
+_LENGTH_MODEL = exact_model(_LENGTH_FREQUENCIES << 8)
 _UNIFORM = constriction.stream.model.Uniform()
 _HALF = 16
 """Bits below the leading one go in two parts of at most 16 bits: the coder's alphabets end at 2**24."""

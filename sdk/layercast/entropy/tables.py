@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import constriction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from layercast.entropy import escapes
 from layercast.entropy.families import gaussian_probabilities, to_frequencies
+from layercast.entropy.models import RowModels
 from layercast.errors import (
     CodecError,
     ConfigError,
@@ -41,10 +41,6 @@ _VERSION = 1
 _HEADER = struct.Struct("<4sBBHIII")
 """magic, version, precision, zero, rows, entries, CRC-32 of the body before it was deflated."""
 
-_CODER_BITS = 24
-"""constriction's fixed-point precision in its Python models; a multiple 2**8 of ours, so ours embeds
-exactly."""
-
 
 class CdfTables:
     """An immutable set of integer tables ("rows").
@@ -59,7 +55,7 @@ class CdfTables:
 
     precision: ClassVar[int] = 16
 
-    __slots__ = ("_fingerprint", "_models", "escaped", "frequencies", "limits", "offsets", "starts")
+    __slots__ = ("_fingerprint", "escaped", "frequencies", "limits", "models", "offsets", "starts")
 
     def __init__(
         self,
@@ -95,7 +91,8 @@ class CdfTables:
         self.escaped: NDArray[np.bool_] = escaped
         for array in (self.frequencies, self.starts, self.offsets, self.limits, self.escaped):
             array.setflags(write=False)
-        self._models: list[Any] = [None] * rows
+        self.models = RowModels(frequencies, self.starts, self.precision)
+        """What the coder uses of these tables; not for other callers."""
         self._fingerprint: bytes | None = None
 
     def __len__(self) -> int:
@@ -234,21 +231,6 @@ class CdfTables:
         plain = symbols.copy()
         plain[outside] = limits[outside]
         return plain - offsets, extra
-
-    def model(self, row: int) -> Any:
-        """The coder's model of one row, made at first use and kept; None for a certain row, which is not
-        coded.
-
-        `Categorical(perfect=False)` computes cdf[i] = floor(S(i) * ((2**24 - n) / S(n))) + i from the running
-        sum S of its n float64 weights. Weights f * 2**8 - 1 sum to exactly 2**24 - n, so the factor is
-        exactly 1 and cdf[i] is exactly 2**8 times our cdf: every operation is on integers that float64
-        represents.
-        """
-        model = self._models[row]
-        if model is None and self.starts[row + 1] - self.starts[row] > 1:
-            weights = self.row(row).astype(np.float64) * (1 << _CODER_BITS - self.precision) - 1
-            model = self._models[row] = constriction.stream.model.Categorical(weights, perfect=False)
-        return model
 
     def _body(self) -> bytes:
         sizes = np.diff(self.starts).astype("<u4")
