@@ -1,4 +1,4 @@
-"""The promise: figures made here may stand beside published ones, and nothing that is no figure is printed."""
+"""The promise: figures made here may stand beside published ones; nothing that is no figure is printed."""
 
 from __future__ import annotations
 
