@@ -55,7 +55,7 @@ def psnr(a: Picture, b: Picture) -> float:
     """
     _check(a, b)
     difference = a.astype(np.int32) - b
-    squared = int(np.einsum("...,...->", difference, difference, dtype=np.int64))
+    squared = int((difference * difference).sum(dtype=np.int64))
     return math.inf if squared == 0 else 10.0 * math.log10(PEAK**2 * a.size / squared)
 
 
