@@ -1,4 +1,4 @@
-"""The stream description as bytes: what both ends agree on before the first frame, in handshakes and files."""
+"""The stream description as bytes: what both ends agree on before the first frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgpack
 
 from layercast.bitstream.fields import decode_array
 from layercast.bitstream.types import MAX_LAYERS, StreamDescription
-from layercast.errors import CorruptError, LimitError, TruncatedError, UnsupportedVersionError
+from layercast.errors import ConfigError, CorruptError, LimitError, TruncatedError, UnsupportedVersionError
 
 MAGIC = b"LD"
 VERSION = 1
@@ -44,7 +44,7 @@ def encode_description(description: StreamDescription) -> bytes:
 
     Raises:
         LimitError: a name, the title or the frame rate is out of bounds.
-        CorruptError: a field that no description may have: a fingerprint of other than 16 bytes, a wrong type.
+        ConfigError: a fingerprint of other than 16 bytes, or a field of the wrong type.
     """
     fields = (
         description.codec,
@@ -53,7 +53,10 @@ def encode_description(description: StreamDescription) -> bytes:
         float(description.frame_rate),
         description.title,
     )
-    _check_fields(fields)
+    try:
+        _check_fields(fields)
+    except CorruptError as error:
+        raise ConfigError(error.message) from error
     data: bytes = _START.pack(MAGIC, VERSION) + msgpack.packb(fields)
     return data + _CRC.pack(crc32(data))
 

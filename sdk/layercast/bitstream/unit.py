@@ -40,6 +40,9 @@ more for a codec that expands noise. A transport may set a lower bound."""
 MAX_HEADER_BYTES = 255
 """Largest frame header array in bytes, what its one-byte length can say; version 1 writes at most 30."""
 
+MAX_UNIT_START_BYTES = 10 + MAX_HEADER_BYTES
+"""Most bytes of a unit before its first layer: magic, version, flags, length, header array, CRC-32, count."""
+
 MAX_ID = 2**32 - 1
 """Largest frame id: 2.2 years at 60 frames per second."""
 
@@ -156,7 +159,7 @@ def read_index(unit: bytes | memoryview) -> UnitIndex:
         UnsupportedVersionError: written by a newer layercast.
         LimitError: a size or count is out of bounds.
     """
-    header, wide, at = _read_header(unit)
+    header, wide, at = read_header(unit)
     kept, size = unit[at - 1], len(unit)
     ends, codes = [at], []
     for number in range(kept):
@@ -198,7 +201,7 @@ def unpack(unit: bytes | memoryview) -> AccessUnit:
         UnsupportedVersionError: written by a newer layercast.
         LimitError: a size or count is out of bounds.
     """
-    header, wide, at = _read_header(unit)
+    header, wide, at = read_header(unit)
     kept, size = unit[at - 1], len(unit)
     crc = _CRC.unpack_from(unit, at - 1 - _CRC.size)[0]
     layers: list[bytes] = []
@@ -269,7 +272,7 @@ def _check_fields(fields: Sequence[object]) -> FrameHeader:
     )
 
 
-def _read_header(unit: bytes | memoryview) -> tuple[FrameHeader, bool, int]:
+def read_header(unit: bytes | memoryview) -> tuple[FrameHeader, bool, int]:
     """(header, whether layer lengths are wide, offset of the first layer); the count is the byte before."""
     size = len(unit)
     if size > MAX_UNIT_BYTES:
