@@ -30,7 +30,7 @@ class Allocator(Protocol):
     """Decides how many layers of a frame one peer gets; one object per peer (see `layercast.control`)."""
 
     def decide(self, now_s: float, ends: Sequence[int], kind: FrameKind, gains_db: Sequence[float]) -> int:
-        """Layers to keep, 0 to skip the frame; `ends[k - 1]` is the unit's size in bytes with k layers."""
+        """Layers to keep, 0 to skip the frame; `ends[k]` is the unit's size in bytes with k layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +179,13 @@ class Outbox:
             if limit == 0:
                 self._unreferenced += 1
                 return 0
-        keep = self.allocator.decide(now_s, frame.ends[:limit], header.kind, frame.gains_db[:limit])
+        keep = self.allocator.decide(now_s, frame.ends[: limit + 1], header.kind, frame.gains_db[:limit])
         if keep == 0:
             self._over_budget += 1
         return keep
 
     def _depart(self, frame: SharedFrame, keep: int, now_s: float) -> None:
-        size = frame.ends[keep - 1]
+        size = frame.ends[keep]
         frame_id = frame.header.frame_id
         self._in_flight[frame_id] = (now_s, size)
         self._in_flight_bytes += size

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from layercast.bitstream import unpack
+from layercast.bitstream import Damage, unpack
 from layercast.bitstream.types import FrameHeader
 from layercast.codecs.base import Codec
 from layercast.errors import ConfigError, CorruptError
@@ -22,14 +22,14 @@ class ReceivedFrame:
     Attributes:
         header: frame id, capture time, size; `header.total_layers` is what the encoder made.
         layers: usable layers, 0..total_layers.
-        damage: what is wrong with the layers after those, "" when nothing is.
+        damage: what ended them early (see layercast.bitstream.Damage), None when the frame is whole.
         unit: the access unit as it arrived.
         latency_s: capture to arrival, in seconds; true only if both ends' clocks agree.
     """
 
     header: FrameHeader
     layers: int
-    damage: str
+    damage: Damage | None
     unit: bytes
     latency_s: float
     _bitstreams: Sequence[bytes]
@@ -56,7 +56,7 @@ class ReceivedFrame:
             try:
                 decoder.push(layer)
             except CorruptError as error:
-                self.layers, self.damage = number, f"layer {number}: {error.message}"
+                self.layers, self.damage = number, Damage(number, error.message)
                 break
         self._image = decoder.picture()
 

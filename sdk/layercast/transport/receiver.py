@@ -219,7 +219,7 @@ class Receiver:
         if len(self._delivered_ids) > REFERENCES:
             self._delivered_ids.popitem(last=False)
         self._delivered += 1
-        self._damaged += bool(frame.damage)
+        self._damaged += frame.damage is not None
         return frame
 
     async def _run(self) -> None:

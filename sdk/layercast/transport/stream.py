@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from layercast.control.budget import FixedBudgetAllocator
-from layercast.errors import CorruptError, LayercastError, TransportError
+from layercast.errors import LayercastError, TransportError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.first_frame import FirstFrameCache
 from layercast.transport.limits import UPSTREAM_HEADROOM, RelayLimits
@@ -141,14 +141,14 @@ class RelayStream:
             BitstreamError: the bytes are not a valid access unit.
         """
         frame = SharedFrame(unit)
-        if frame.kept == 0:
-            raise CorruptError("access unit without layers")
         if frame.header.frame_id <= self._last_id:
             self._repeated += 1
             return frame
         self._last_id = frame.header.frame_id
         self._frames += 1
         self._bytes += len(unit)
+        if frame.kept == 0:  # captured and not sent: nothing in it for anybody
+            return frame
         now_s = self._clock()
         self._cache.add(frame, now_s)
         for subscriber in self._serving:
