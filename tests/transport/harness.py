@@ -22,7 +22,7 @@ DESCRIPTION = StreamDescription(
     "none", b"fingerprint-0000", tuple(f"layer{k}" for k in range(LAYERS)), 30.0, "test"
 )
 PATIENCE_S = 10.0
-"""How long a condition may take to come true; far above what it takes, so that a busy machine fails nothing."""
+"""How long a condition may take to come true; far above what it takes, for busy machines."""
 
 
 def unit(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from layercast.bitstream.types import PictureInfo
-from layercast.codecs.base import EncodedFrame, Image, LayerInfo
+from layercast.codecs.base import EncodedFrame, LayerInfo
 from layercast.errors import CorruptError, PictureError
+
+if TYPE_CHECKING:
+    from layercast.codecs.base import Image
 
 
 class PlaneDecoder:

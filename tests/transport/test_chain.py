@@ -35,18 +35,21 @@ async def test_frames_pass_three_relays_byte_for_byte():
 
 @live
 async def test_nothing_is_asked_for_upstream_while_nobody_listens():
-    async with Relay() as first, Relay(upstream=first.address) as second:
-        async with Sender(first.address, "cam", description=DESCRIPTION) as sender:
-            await eventually(lambda: sender.statistics().link.connected)
-            assert not await sender.send_unit(unit(0))
-            assert first.statistics().streams["cam"].frames == 0
-            async with Receiver(second.address, "cam", decode=False) as receiver:
-                await sender.ready(5)
-                await sender.send_unit(unit(1))
-                assert (await take(receiver, 1))[0].header.frame_id == 1
-            await eventually(lambda: not sender.wanted, "the end of demand, a linger after the last receiver")
-            assert first.statistics().subscribers == 0
-            assert second.statistics().streams == {}
+    async with (
+        Relay() as first,
+        Relay(upstream=first.address) as second,
+        Sender(first.address, "cam", description=DESCRIPTION) as sender,
+    ):
+        await eventually(lambda: sender.statistics().link.connected)
+        assert not await sender.send_unit(unit(0))
+        assert first.statistics().streams["cam"].frames == 0
+        async with Receiver(second.address, "cam", decode=False) as receiver:
+            await sender.ready(5)
+            await sender.send_unit(unit(1))
+            assert (await take(receiver, 1))[0].header.frame_id == 1
+        await eventually(lambda: not sender.wanted, "the end of demand, a linger after the last receiver")
+        assert first.statistics().subscribers == 0
+        assert second.statistics().streams == {}
 
 
 @live
@@ -99,13 +102,13 @@ async def test_a_ring_of_relays_is_refused():
             async with Receiver(second.address, "cam", decode=False) as receiver:
                 with pytest.raises(RefusedError, match="loop of relays"):
                     await take(receiver, 1)
-            async with Sender(second.address, "cam", description=DESCRIPTION) as sender:
-                async with Receiver(first.address, "cam", decode=False) as receiver:
-                    await sender.ready(5)
-                    await sender.send_unit(unit(0))
-                    assert (await take(receiver, 1))[0].layers == LAYERS, (
-                        "a ring is fine for a stream with a sender"
-                    )
+            async with (
+                Sender(second.address, "cam", description=DESCRIPTION) as sender,
+                Receiver(first.address, "cam", decode=False) as receiver,
+            ):
+                await sender.ready(5)
+                await sender.send_unit(unit(0))
+                assert (await take(receiver, 1))[0].layers == LAYERS, "a ring with a sender is none"
 
 
 @live
@@ -113,10 +116,12 @@ async def test_a_relay_that_points_at_itself_is_refused():
     relay = Relay()
     await relay.start()
     await relay.aclose()
-    async with Relay(relay.address, upstream=relay.address) as relay:
-        async with Receiver(relay.address, "cam", decode=False) as receiver:
-            with pytest.raises(RefusedError, match="loop of relays"):
-                await take(receiver, 1)
+    async with (
+        Relay(relay.address, upstream=relay.address) as relay,
+        Receiver(relay.address, "cam", decode=False) as receiver,
+    ):
+        with pytest.raises(RefusedError, match="loop of relays"):
+            await take(receiver, 1)
 
 
 @live

@@ -16,22 +16,23 @@ from .harness import DESCRIPTION, LAYERS, FakeClock, eventually, live, take, uni
 
 @live
 async def test_each_receiver_gets_the_layers_it_asked_for():
-    async with Relay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as sender:
-        async with (
-            Receiver(relay.address, "cam", decode=False) as full,
-            Receiver(relay.address, "cam", decode=False, max_layers=3) as few,
-            Receiver(relay.address, "cam", decode=False, max_layers=1) as one,
-        ):
-            await sender.ready(5)
-            await eventually(lambda: relay.statistics().subscribers == 3)
-            for number in range(5):
-                whole = unit(number)
-                assert await sender.send_unit(whole)
-                frames = [(await take(receiver, 1))[0] for receiver in (full, few, one)]
-                assert [frame.layers for frame in frames] == [LAYERS, 3, 1]
-                assert [frame.header.frame_id for frame in frames] == [number] * 3
-                assert frames[0].unit == whole
-                assert len(frames[1].unit) == read_index(whole).ends[3]
+    async with (
+        Relay() as relay,
+        Sender(relay.address, "cam", description=DESCRIPTION) as sender,
+        Receiver(relay.address, "cam", decode=False) as full,
+        Receiver(relay.address, "cam", decode=False, max_layers=3) as few,
+        Receiver(relay.address, "cam", decode=False, max_layers=1) as one,
+    ):
+        await sender.ready(5)
+        await eventually(lambda: relay.statistics().subscribers == 3)
+        for number in range(5):
+            whole = unit(number)
+            assert await sender.send_unit(whole)
+            frames = [(await take(receiver, 1))[0] for receiver in (full, few, one)]
+            assert [frame.layers for frame in frames] == [LAYERS, 3, 1]
+            assert [frame.header.frame_id for frame in frames] == [number] * 3
+            assert frames[0].unit == whole
+            assert len(frames[1].unit) == read_index(whole).ends[3]
 
 
 @live

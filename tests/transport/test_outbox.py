@@ -1,4 +1,4 @@
-"""The queue towards one peer: layers go first, then whole frames, never memory, and no delta without its reference."""
+"""The queue towards one peer: layers go first, then whole frames, and no delta without its reference."""
 
 from __future__ import annotations
 
@@ -161,7 +161,8 @@ def test_silence_is_counted_from_the_last_acknowledgement_while_one_is_owed():
     outbox.acknowledge(0, 9.0)
     assert outbox.silent_s(10.0) == 1.0
     outbox.acknowledge(1, 10.0)
-    assert outbox.silent_s(60.0) == 0.0 and outbox.idle
+    assert outbox.silent_s(60.0) == 0.0
+    assert outbox.idle
 
 
 @given(
@@ -201,7 +202,8 @@ def test_whatever_happens_the_window_holds_and_no_layer_lacks_its_reference(
             outbox.push(frame(next_id, references[next_id]), now_s)
             next_id += 1
         now = outbox.statistics()
-        assert now.waiting <= window.max_waiting and now.in_flight_frames <= window.max_frames
+        assert now.waiting <= window.max_waiting
+        assert now.in_flight_frames <= window.max_frames
         assert now.in_flight_bytes < window.max_bytes + len(frame(0).unit)
     now = outbox.statistics()
     assert now.offered == now.sent + now.stale + now.over_budget + now.unreferenced + now.waiting

@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import Counter
@@ -185,7 +186,8 @@ class Relay:
                 self._refused[error.code] += 1
                 code, details = to_status(error)
                 # A reader that stopped does not take the status either: then the call is dropped without it.
-                await asyncio.wait_for(context.abort(code, details), CLOSE_TIMEOUT_S)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(context.abort(code, details), CLOSE_TIMEOUT_S)
 
         return guarded
 

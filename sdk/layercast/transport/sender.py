@@ -353,10 +353,10 @@ class Sender:
         self._progress = asyncio.Event()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            if self._error is not None:
-                raise self._error
+        while self._error is None and not condition():
             await self._progress.wait()
+        if self._error is not None:
+            raise self._error
 
     async def _guarded(self, running: Coroutine[Any, Any, None]) -> None:
         try:
