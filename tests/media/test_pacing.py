@@ -5,6 +5,7 @@ import pytest
 
 from layercast.errors import ConfigError
 from layercast.media import ArraySource, Looped, Paced, open_source
+from layercast.media.pacing import pace
 
 IMAGES = np.zeros((3, 2, 2, 3), np.uint8)
 
@@ -22,8 +23,8 @@ class FakeClock:
         self.now_s += seconds
 
 
-def paced(source, clock, **options):
-    return Paced(source, clock=clock, sleep=clock.sleep, wall=clock, **options)
+def paced(source, clock, frame_rate=0.0):
+    return pace(source, frame_rate, clock=clock, sleep=clock.sleep, wall=clock)
 
 
 def test_looping_repeats_and_time_goes_on():
@@ -65,3 +66,11 @@ def test_a_slow_consumer_slows_the_source_and_gets_no_burst():
 def test_impossible_rates_are_refused(rate):
     with pytest.raises(ConfigError, match="impossible frame rate"):
         Paced(ArraySource(IMAGES), rate)
+
+
+def test_open_source_paces_with_the_wall_clock():
+    source = open_source("pattern:8x8", paced=True, frame_rate=1000)
+    stamps = [timestamp_us for (_, timestamp_us), _ in zip(source, range(3), strict=False)]
+    assert stamps[0] > 1_600_000_000_000_000
+    assert stamps == sorted(stamps)
+    assert source.frame_rate == 1000

@@ -31,6 +31,11 @@ def codec_names() -> tuple[str, ...]:
     return tuple(sorted({*_BUILTIN, *_REGISTERED}))
 
 
+def default_codec() -> str:
+    """Name of the codec that is used when nobody chooses one."""
+    return "dct"
+
+
 def get_codec(name: str, **options: Any) -> Codec:
     """Make a codec by name; `options` go to its constructor.
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from layercast.errors import ConfigError
 from layercast.media.base import Frame, Source
+
+T = TypeVar("T")
 
 DEFAULT_RATE = 25.0
 """Frames per second for sources that have no rate of their own, such as a folder of pictures."""
@@ -43,46 +46,57 @@ class Looped(Source):
         self._source.close()
 
 
-class Paced(Source):
-    """A source in real time: each frame comes when it is due, stamped with the time at which it came.
+def pace(
+    frames: Iterable[tuple[T, int]],
+    frame_rate: float = 0.0,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    wall: Callable[[], float] = time.time,
+) -> Iterator[tuple[T, int]]:
+    """Frames when they are due, stamped with the time at which they came, microseconds since the Unix epoch.
 
     A consumer that falls behind by more than one frame slows the source down; no burst follows.
 
     Args:
-        frame_rate: frames per second; None keeps the source's own timing.
+        frames: anything with its timestamp in microseconds.
+        frame_rate: frames per second; 0.0 keeps to the timestamps.
         clock, sleep, wall: seconds, seconds to wait, seconds since the Unix epoch; a test passes its own.
     """
+    due_s: float | None = None
+    before_us = 0
+    for item, timestamp_us in frames:
+        gap_s = 1 / frame_rate if frame_rate else max(0, timestamp_us - before_us) / 1e6
+        before_us = timestamp_us
+        now_s = clock()
+        due_s = now_s if due_s is None else max(due_s + gap_s, now_s - gap_s)
+        if due_s > now_s:
+            sleep(due_s - now_s)
+        yield item, round(wall() * 1e6)
 
-    def __init__(
-        self,
-        source: Source,
-        frame_rate: float | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+
+class Paced(Source):
+    """A source in real time, see `pace`.
+
+    Args:
+        frame_rate: frames per second; None keeps the source's own timing.
+
+    Raises:
+        ConfigError: a rate that is not above 0 and at most 1000.
+    """
+
+    def __init__(self, source: Source, frame_rate: float | None = None) -> None:
         if frame_rate is not None and not 0 < frame_rate <= 1000:
             raise ConfigError(
                 f"impossible frame rate {frame_rate:g}", hint="use more than 0 and at most 1000"
             )
         self._source = source
-        self._fixed = frame_rate is not None or not source.frame_rate
-        self._clock, self._sleep, self._wall = clock, sleep, wall
+        self._fixed = frame_rate or (0.0 if source.frame_rate else DEFAULT_RATE)
         self.frame_rate = frame_rate or source.frame_rate or DEFAULT_RATE
         self.length = source.length
 
     def __iter__(self) -> Iterator[Frame]:
-        due_s: float | None = None
-        before_us = 0
-        for image, timestamp_us in self._source:
-            gap_s = 1 / self.frame_rate if self._fixed else max(0, timestamp_us - before_us) / 1e6
-            before_us = timestamp_us
-            now_s = self._clock()
-            due_s = now_s if due_s is None else max(due_s + gap_s, now_s - gap_s)
-            if due_s > now_s:
-                self._sleep(due_s - now_s)
-            yield image, round(self._wall() * 1e6)
+        return pace(self._source, self._fixed)
 
     def close(self) -> None:
         self._source.close()
