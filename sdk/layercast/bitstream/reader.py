@@ -240,25 +240,38 @@ class ContainerReader:
     def _scan(self, first: int) -> bytes:
         """Index entries of the records found by walking from one to the next."""
         entries = bytearray()
-        at = first
+        at, search = first, first + 1
         while at < self._size:
-            begin = self._read(at, RECORD.size + MAX_UNIT_START_BYTES)
-            record = read_record_header(begin)
-            if record is None or not self._fits(at, record):
-                following = self._next_record(at + 1)
-                # What ends with the file was cut; what others follow was damaged.
-                self._scan_damage += following < self._size
+            record = self._record_at(at)
+            if record is None:
+                # Bytes may be missing from the record before, so the next one may begin inside its length.
+                following = self._next_record(search)
+                # What nothing follows was cut, not damaged; and a record cut into is counted when it is read.
+                self._scan_damage += at <= following < self._size
                 at = following
                 continue
-            kind, length = record
-            if kind == UNIT:
-                header = _try_header(begin[RECORD.size : RECORD.size + length])
-                if header is None:
-                    self._scan_damage += 1
-                else:
-                    entries += ENTRY.pack(at, header.timestamp_us, header.frame_id, header.kind)
-            at += RECORD.size + length
+            end, header = record
+            if header is not None:
+                entries += ENTRY.pack(at, header.timestamp_us, header.frame_id, header.kind)
+            at, search = end, at + 1
         return bytes(entries)
+
+    def _record_at(self, at: int) -> tuple[int, FrameHeader | None] | None:
+        """(end, frame header if it is a unit) of the whole record that begins here, or None without one."""
+        begin = self._read(at, RECORD.size + MAX_UNIT_START_BYTES)
+        record = read_record_header(begin)
+        if record is None:
+            return None
+        kind, length = record
+        end = at + RECORD.size + length
+        if end > self._size:
+            return None
+        if kind != UNIT:
+            return end, None
+        try:
+            return end, read_header(begin[RECORD.size : RECORD.size + length])[0]
+        except BitstreamError:
+            return None
 
     def _next_record(self, at: int) -> int:
         """Offset of the next whole record at or after `at`, or the file's size."""
@@ -267,21 +280,9 @@ class ContainerReader:
             chunk = self._read(at, step + RECORD.size - 1)
             found = chunk.find(MARK)
             while found >= 0:
-                record = read_record_header(chunk, found)
-                if record is not None and self._fits(at + found, record):
+                if read_record_header(chunk, found) is not None and self._record_at(at + found) is not None:
                     return at + found
                 found = chunk.find(MARK, found + 1)
             at += step
             step = min(2 * step, _SEARCH_BYTES)
         return self._size
-
-    def _fits(self, at: int, record: tuple[int, int]) -> bool:
-        kind, length = record
-        return at + RECORD.size + length <= self._size and (kind != UNIT or length <= MAX_UNIT_BYTES)
-
-
-def _try_header(unit: bytes) -> FrameHeader | None:
-    try:
-        return read_header(unit)[0]
-    except BitstreamError:
-        return None
