@@ -1,0 +1,56 @@
+"""layercast's codecs as the benchmarks see them: whatever is registered, every quality, every prefix."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.pictures import Picture
+from layercast import Codec, EncodedFrame, FrameHeader, LayercastError, codec_names, get_codec
+from layercast.bitstream import pack, read_index
+
+QUALITIES = tuple(i / 10 for i in range(11))
+"""The full sweep of the `quality` setting."""
+
+QUICK_QUALITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a receiver has after `layers` layers: the trimmed access unit's bytes, and a picture."""
+
+    layers: int
+    size: int
+    picture: Picture
+
+
+def available(names: list[str] | None = None) -> dict[str, Codec]:
+    """The codecs that can run here; one that cannot is named, with the reason, and left out."""
+    found = {}
+    for name in names or codec_names():
+        try:
+            found[name] = get_codec(name)
+        except (LayercastError, ImportError, AttributeError) as error:
+            print(f"{name}: left out: {error}")
+    return found
+
+
+def with_threads(name: str, threads: int) -> Codec:
+    """The codec, told how many threads it may use when its constructor takes that."""
+    takes = inspect.signature(type(get_codec(name))).parameters
+    return get_codec(name, threads=threads) if "threads" in takes else get_codec(name)
+
+
+def unit_of(frame: EncodedFrame) -> bytes:
+    """The complete access unit, as it would be sent."""
+    return pack(FrameHeader(0, 0, frame.picture, frame.kind), frame.layers, frame.gains_db)
+
+
+def prefixes(codec: Codec, frame: EncodedFrame) -> Iterator[Prefix]:
+    """Every prefix of one layer or more, decoded as a receiver would: layer by layer."""
+    ends = read_index(unit_of(frame)).ends
+    decoder = codec.start(frame.picture)
+    for count, layer in enumerate(frame.layers, start=1):
+        decoder.push(layer)
+        yield Prefix(count, ends[count], decoder.picture())

@@ -1,0 +1,98 @@
+"""Rate-distortion over a folder of pictures: every codec, every quality, and of layercast every prefix.
+
+Bits per pixel are real bytes over pixels; bits per pixel, PSNR (RGB) and MS-SSIM (RGB) are each averaged
+over the pictures, as the published Kodak curves are. A peer is measured once and kept until its settings,
+its library or the pictures change; layercast is measured every time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from statistics import fmean
+from typing import Any
+
+from benchmarks import ours, pictures, results
+from benchmarks.peers import JPEG_PLAIN, PEERS, Peer, library_versions
+from benchmarks.pictures import Picture, PictureSet
+from layercast import Codec
+from layercast.bench.metrics import ms_ssim, psnr
+
+
+def point(original: Picture, decoded: Picture, size: int) -> dict[str, float]:
+    height, width = original.shape[:2]
+    return {
+        "bpp": 8 * size / (width * height),
+        "psnr": psnr(original, decoded),
+        "ms_ssim": ms_ssim(original, decoded),
+    }
+
+
+def mean(points: list[dict[str, float]]) -> dict[str, float]:
+    digits = {"bpp": 6, "psnr": 4, "ms_ssim": 6}
+    return {key: round(fmean(p[key] for p in points), digits[key]) for key in points[0]}
+
+
+def measure_peer(peer: Peer, chosen: PictureSet) -> list[dict[str, Any]]:
+    rows = []
+    for quality in peer.qualities:
+        points = []
+        for original in chosen.pictures.values():
+            data = peer.encode(original, quality)
+            points.append(point(original, peer.decode(data), len(data)))
+        rows.append({"setting": quality, **mean(points)})
+    return rows
+
+
+def measure_codec(codec: Codec, chosen: PictureSet, qualities: tuple[float, ...]) -> list[dict[str, Any]]:
+    rows = []
+    for quality in qualities:
+        of_prefix = defaultdict(list)
+        for original in chosen.pictures.values():
+            for prefix in ours.prefixes(codec, codec.encode(original, quality)):
+                of_prefix[prefix.layers].append(point(original, prefix.picture, prefix.size))
+        rows += [{"quality": quality, "layers": k, **mean(points)} for k, points in of_prefix.items()]
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rd", description=__doc__.split("\n")[0])
+    pictures.add_argument(parser)
+    parser.add_argument("--codec", action="append", metavar="NAME", help="default: all that are registered")
+    parser.add_argument("--quick", action="store_true", help=f"qualities {ours.QUICK_QUALITIES} only")
+    parser.add_argument("--peers", choices=("stored", "again", "only"), default="stored")
+    args = parser.parse_args()
+    chosen = pictures.chosen(args)
+    part = f"rd/{chosen.name}"
+    for peer in (*PEERS, JPEG_PLAIN):
+        library = f"{peer.library} {library_versions()[peer.library]}"
+        facts = {"title": peer.title, "settings": peer.settings, "library": library, **chosen.about}
+        old = results.load(part, peer.name)
+        fresh = old is not None and all(old.get(key) == value for key, value in facts.items())
+        if (
+            fresh
+            and args.peers != "again"
+            and [row["setting"] for row in old["rows"]] == list(peer.qualities)
+        ):
+            continue
+        print(f"measuring {peer.name}", flush=True)
+        results.save(part, peer.name, measure_peer(peer, chosen), **facts)
+    if args.peers == "only":
+        return
+    qualities = ours.QUICK_QUALITIES if args.quick else ours.QUALITIES
+    for name, codec in ours.available(args.codec).items():
+        print(f"measuring layercast {name}", flush=True)
+        results.save(
+            part,
+            f"layercast-{name}",
+            measure_codec(codec, chosen, qualities),
+            codec=name,
+            title=f"layercast {name}",
+            fingerprint=codec.fingerprint.hex(),
+            layer_names=[layer.name for layer in codec.layer_table],
+            **chosen.about,
+        )
+
+
+if __name__ == "__main__":
+    main()
