@@ -8,7 +8,7 @@ import pytest
 
 from layercast.errors import RefusedError
 from layercast.transport._pb import transport_pb2 as pb
-from layercast.transport.limits import MAX_HOPS
+from layercast.transport.limits import MAX_HOPS, MAX_RELAY_ID, MAX_RELAYS_BELOW
 from layercast.transport.link import open_call
 from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
@@ -112,6 +112,25 @@ async def test_a_ring_of_relays_is_refused():
 
 
 @live
+async def test_a_ring_that_closes_later_is_refused_too():
+    """bottom -> middle -> top stand; then the top restarts with bottom as its upstream, which joins two
+    subscriptions that were open before."""
+    top = Relay(relay_id="top")
+    await top.start()
+    async with (
+        Relay(upstream=top.address, relay_id="middle") as middle,
+        Relay(upstream=middle.address, relay_id="bottom") as bottom,
+        Receiver(middle.address, "cam", decode=False),
+        Receiver(bottom.address, "cam", decode=False) as receiver,
+    ):
+        await eventually(lambda: middle.statistics().subscribers == 2 and top.statistics().subscribers == 1)
+        await top.aclose()
+        async with Relay(top.address, upstream=bottom.address, relay_id="top"):
+            with pytest.raises(RefusedError, match="loop of relays"):
+                await take(receiver, 1)
+
+
+@live
 async def test_a_relay_that_points_at_itself_is_refused():
     relay = Relay()
     await relay.start()
@@ -124,13 +143,52 @@ async def test_a_relay_that_points_at_itself_is_refused():
             await take(receiver, 1)
 
 
+@pytest.mark.parametrize("relays", [MAX_HOPS, MAX_HOPS + 1])
+def test_a_chain_of_too_many_relays_is_refused(relays: int):
+    @live
+    async def attempt() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            last = await stack.enter_async_context(Relay())
+            sender = await stack.enter_async_context(Sender(last.address, "cam", description=DESCRIPTION))
+            for _ in range(relays - 1):
+                last = await stack.enter_async_context(Relay(upstream=last.address))
+            receiver = await stack.enter_async_context(Receiver(last.address, "cam", decode=False))
+            if relays > MAX_HOPS:
+                with pytest.raises(RefusedError, match="in a row"):
+                    await take(receiver, 1)
+            else:
+                await sender.ready(5)
+                await sender.send_unit(unit(0))
+                await take(receiver, 1)
+
+    attempt()
+
+
 @live
-async def test_a_chain_of_too_many_relays_is_refused():
-    async with Relay() as relay:
-        hello = pb.SubscribeHello(protocol=1, stream="cam", hops=[f"relay{n}" for n in range(MAX_HOPS)])
-        with pytest.raises(RefusedError, match="in a row"):
-            async with open_call(relay.address, SUBSCRIBE, hello, 1 << 16):
-                pass
+async def test_many_relays_may_hang_below_one():
+    async with contextlib.AsyncExitStack() as stack:
+        top = await stack.enter_async_context(Relay())
+        middle = await stack.enter_async_context(Relay(upstream=top.address))
+        sender = await stack.enter_async_context(Sender(top.address, "cam", description=DESCRIPTION))
+        receivers = []
+        for _ in range(MAX_HOPS + 2):
+            leaf = await stack.enter_async_context(Relay(upstream=middle.address))
+            receivers.append(await stack.enter_async_context(Receiver(leaf.address, "cam", decode=False)))
+        await eventually(lambda: middle.statistics().subscribers == len(receivers))
+        await sender.ready(5)
+        await sender.send_unit(unit(0))
+        for receiver in receivers:
+            await take(receiver, 1)
+
+
+@live
+async def test_lists_of_relays_out_of_bounds_are_refused():
+    for relays in (map(str, range(MAX_RELAYS_BELOW + 1)), ["x" * (MAX_RELAY_ID + 1)]):
+        async with Relay() as relay:
+            hello = pb.SubscribeHello(protocol=1, stream="cam", hops=pb.Hops(relays=relays))
+            with pytest.raises(RefusedError, match="below"):
+                async with open_call(relay.address, SUBSCRIBE, hello, 1 << 16):
+                    pass
 
 
 @live

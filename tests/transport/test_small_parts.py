@@ -66,7 +66,7 @@ def test_a_refusal_keeps_its_kind_over_the_wire(error: LayercastError, seen: typ
 
 
 def test_a_hello_survives_metadata():
-    hello = pb.SubscribeHello(protocol=1, stream="cam", hops=["a", "b"])
+    hello = pb.SubscribeHello(protocol=1, stream="cam", hops=pb.Hops(relays=["a", "b"]))
     assert (
         from_metadata([("other", "x"), *to_metadata("hello-bin", hello)], "hello-bin", pb.SubscribeHello)
         == hello

@@ -22,6 +22,12 @@ MAX_DESCRIPTION_BYTES = 4 << 10
 MAX_HOPS = 8
 """Longest chain of relays: each adds a hop of delay, and a longer one is a configuration mistake."""
 
+MAX_RELAYS_BELOW = 128
+"""Relays of one stream in all branches below another: their ids travel in the hello, in 4 KiB at most."""
+
+MAX_RELAY_ID = 24
+"""Longest relay id in characters; a random one has 16."""
+
 KEEPALIVE_S = 2.0
 """A silent connection is pinged this often, in seconds."""
 

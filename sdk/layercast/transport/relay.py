@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from layercast.errors import ConnectError, LayercastError, RefusedError, StreamNotFoundError
+from layercast.errors import ConfigError, ConnectError, LayercastError, RefusedError, StreamNotFoundError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import make_ack
 from layercast.transport.channel import bind, check_address, make_server, method_handlers
@@ -25,6 +25,8 @@ from layercast.transport.limits import (
     MAX_CONTROL_BYTES,
     MAX_DESCRIPTION_BYTES,
     MAX_HOPS,
+    MAX_RELAY_ID,
+    MAX_RELAYS_BELOW,
     PROTOCOL,
     UPSTREAM_LINGER_S,
     RelayLimits,
@@ -91,7 +93,7 @@ class Relay:
         listen: "host:port"; port 0 takes any free one, see `address`.
         upstream: "host:port" of another relay to subscribe to for streams that no sender publishes here.
         limits: what this process takes on.
-        relay_id: names this relay in loop detection; random when not given.
+        relay_id: names this relay in loop detection, at most MAX_RELAY_ID characters; random when not given.
         clock: monotonic seconds; budgets and staleness follow it.
     """
 
@@ -112,6 +114,8 @@ class Relay:
         self._limits = limits or RelayLimits()
         self._clock = clock
         self.id = relay_id or secrets.token_hex(8)
+        if len(self.id) > MAX_RELAY_ID:
+            raise ConfigError(f"relay id of {len(self.id)} characters", hint=f"use at most {MAX_RELAY_ID}")
         self._streams: dict[str, RelayStream] = {}
         self._upstreams: dict[str, Upstream] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -252,12 +256,7 @@ class Relay:
     async def _subscribe(self, context: Context) -> None:
         hello = from_metadata(context.invocation_metadata(), HELLO_KEY, pb.SubscribeHello)
         self._check_hello(hello.protocol, hello.stream)
-        if self.id in hello.hops:
-            raise RefusedError(
-                f"loop of relays: {self.id} is downstream of itself", hint="check the --upstream options"
-            )
-        if len(hello.hops) >= MAX_HOPS:
-            raise RefusedError(f"more than {MAX_HOPS} relays in a row")
+        self._check_hops(hello.hops)
         if self._subscribers >= self._limits.max_subscribers:
             raise RefusedError(f"this relay serves at most {self._limits.max_subscribers} subscribers")
         stream = self._stream(hello.stream)
@@ -304,6 +303,9 @@ class Relay:
             message = parse(data, pb.ReceiverMessage)
             if message.HasField("limits"):
                 stream.set_limits(subscriber, message.limits)
+            if message.HasField("hops"):
+                self._check_hops(message.hops)
+                stream.set_hops(subscriber, message.hops)
             subscriber.acknowledge(message.acks)
 
     async def _sweep(self) -> None:
@@ -322,6 +324,18 @@ class Relay:
         if protocol != PROTOCOL:
             raise RefusedError(
                 f"protocol {protocol}, this relay speaks {PROTOCOL}", hint="update the older end"
+            )
+
+    def _check_hops(self, hops: pb.Hops) -> None:
+        if self.id in hops.relays:
+            raise RefusedError(
+                f"loop of relays: {self.id} is downstream of itself", hint="check the --upstream options"
+            )
+        if hops.depth >= MAX_HOPS:
+            raise RefusedError(f"more than {MAX_HOPS} relays in a row")
+        if len(hops.relays) > MAX_RELAYS_BELOW or max(map(len, hops.relays), default=0) > MAX_RELAY_ID:
+            raise RefusedError(
+                f"more than {MAX_RELAYS_BELOW} relays below this one, or ids above {MAX_RELAY_ID}"
             )
 
     def _stream(self, name: str) -> RelayStream:

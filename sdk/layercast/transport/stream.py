@@ -49,11 +49,9 @@ class StreamStatistics:
 class Subscriber:
     """One subscriber of one stream: its outbox, and the events its gRPC handler waits on."""
 
-    def __init__(
-        self, limits: pb.Limits, hops: Iterable[str], relay_limits: RelayLimits, clock: Clock
-    ) -> None:
+    def __init__(self, limits: pb.Limits, hops: pb.Hops, relay_limits: RelayLimits, clock: Clock) -> None:
         self._clock = clock
-        self.hops = frozenset(hops)
+        self.hops = hops
         self.wake = asyncio.Event()
         self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
         self.set_limits(limits, first=True)
@@ -179,6 +177,11 @@ class RelayStream:
         subscriber.set_limits(limits)
         self._on_demand(self)
 
+    def set_hops(self, subscriber: Subscriber, hops: pb.Hops) -> None:
+        """Other relays than before follow after a subscriber."""
+        subscriber.hops = hops
+        self._on_demand(self)
+
     def fail(self, error: LayercastError) -> None:
         """End every subscriber's call: the stream cannot be had."""
         for subscriber in self.subscribers:
@@ -198,9 +201,13 @@ class RelayStream:
             ),
         )
 
-    def hops(self) -> set[str]:
-        """Ids of all relays that the frames pass after this one."""
-        return set().union(*(subscriber.hops for subscriber in self.subscribers))
+    def hops(self, relay_id: str) -> pb.Hops:
+        """The relays that the frames pass from the relay `relay_id`, which holds this stream, downwards."""
+        below = [subscriber.hops for subscriber in self.subscribers]
+        return pb.Hops(
+            relays=sorted({relay_id}.union(*(hops.relays for hops in below))),
+            depth=1 + max((hops.depth for hops in below), default=0),
+        )
 
     def statistics(self) -> StreamStatistics:
         """Counts since the stream appeared."""

@@ -6,7 +6,7 @@ A Receiver and a relay's upstream side are both built on it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.limits import MAX_UNIT_BYTES, PROTOCOL
@@ -27,7 +27,7 @@ class Subscription:
         on_session: awaited when the relay accepts, before the first unit, with what it says about the stream.
             What it raises ends the subscription.
         on_unit: called with every unit's bytes; returns the acknowledgement.
-        hops: ids of the relays that the units will pass after this call; see SubscribeHello.
+        hops: the relays that the units will pass after this call.
         wait_s: StreamNotFoundError if the stream has no sender for so long, seconds; None: wait for ever.
         give_up_after_s: see Link.
     """
@@ -40,7 +40,7 @@ class Subscription:
         on_session: Callable[[pb.StreamInfo], Awaitable[None]],
         on_unit: Callable[[bytes], pb.Ack],
         *,
-        hops: Sequence[str] = (),
+        hops: pb.Hops | None = None,
         wait_s: float | None = None,
         give_up_after_s: float | None = None,
     ) -> None:
@@ -49,11 +49,11 @@ class Subscription:
         self._limits = limits
         self._on_session = on_session
         self._on_unit = on_unit
-        self._hops = hops
+        self._hops = hops or pb.Hops()
         self._wait_ms = None if wait_s is None else int(wait_s * 1000)
         self._link = Link(target, self._connection, give_up_after_s)
         self._acks: list[pb.Ack] = []
-        self._limits_changed = False
+        self._limits_changed = self._hops_changed = False
         self._wake = asyncio.Event()
 
     @property
@@ -66,6 +66,13 @@ class Subscription:
         if limits != self._limits:
             self._limits = limits
             self._limits_changed = True
+            self._wake.set()
+
+    def set_hops(self, hops: pb.Hops) -> None:
+        """Other relays follow from now on."""
+        if hops != self._hops:
+            self._hops = hops
+            self._hops_changed = True
             self._wake.set()
 
     async def run(self) -> None:
@@ -89,7 +96,7 @@ class Subscription:
             wait_ms=self._wait_ms,
         )
         self._acks.clear()
-        self._limits_changed = False
+        self._limits_changed = self._hops_changed = False
         async with open_call(self._target, SUBSCRIBE, hello, MAX_UNIT_BYTES) as (call, info):
             await self._on_session(info)
             self._link.accepted()
@@ -111,4 +118,7 @@ class Subscription:
             if self._limits_changed:
                 self._limits_changed = False
                 message.limits.CopyFrom(self._limits)
+            if self._hops_changed:
+                self._hops_changed = False
+                message.hops.CopyFrom(self._hops)
             await call.write(message.SerializeToString())

@@ -25,13 +25,14 @@ class Upstream:
     def __init__(self, target: str, stream: RelayStream, relay_id: str, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
+        self._relay_id = relay_id
         self._subscription = Subscription(
             target,
             stream.name,
             stream.demand().limits,
             self._on_session,
             self._on_unit,
-            hops=sorted({*stream.hops(), relay_id}),
+            hops=stream.hops(relay_id),
         )
         self._task = asyncio.create_task(self._run(), name=f"layercast upstream {stream.name}")
 
@@ -40,6 +41,7 @@ class Upstream:
         demand = self._stream.demand()
         if demand.active:
             self._subscription.set_limits(demand.limits)
+            self._subscription.set_hops(self._stream.hops(self._relay_id))
 
     async def aclose(self) -> None:
         """Unsubscribe."""

@@ -32,9 +32,9 @@ class SubscribeHello(_message.Message):
     protocol: int
     stream: str
     limits: Limits
-    hops: _containers.RepeatedScalarFieldContainer[str]
+    hops: Hops
     wait_ms: int
-    def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hops: _Optional[_Iterable[str]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hops: _Optional[_Union[Hops, _Mapping]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
 
 class StreamInfo(_message.Message):
     __slots__ = ("relay", "session", "description")
@@ -45,6 +45,14 @@ class StreamInfo(_message.Message):
     session: bytes
     description: bytes
     def __init__(self, relay: _Optional[str] = ..., session: _Optional[bytes] = ..., description: _Optional[bytes] = ...) -> None: ...
+
+class Hops(_message.Message):
+    __slots__ = ("relays", "depth")
+    RELAYS_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    relays: _containers.RepeatedScalarFieldContainer[str]
+    depth: int
+    def __init__(self, relays: _Optional[_Iterable[str]] = ..., depth: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_layers", "max_bitrate_bps")
@@ -71,12 +79,14 @@ class Demand(_message.Message):
     def __init__(self, active: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class ReceiverMessage(_message.Message):
-    __slots__ = ("limits", "acks")
+    __slots__ = ("limits", "acks", "hops")
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     ACKS_FIELD_NUMBER: _ClassVar[int]
+    HOPS_FIELD_NUMBER: _ClassVar[int]
     limits: Limits
     acks: _containers.RepeatedCompositeFieldContainer[Ack]
-    def __init__(self, limits: _Optional[_Union[Limits, _Mapping]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ...) -> None: ...
+    hops: Hops
+    def __init__(self, limits: _Optional[_Union[Limits, _Mapping]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., hops: _Optional[_Union[Hops, _Mapping]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("frame_id", "arrival_us", "bytes", "decode_lag_us")
