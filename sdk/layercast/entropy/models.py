@@ -32,6 +32,9 @@ PACK_LIMIT = 1 << 10
 MAX_BUNDLED = 64
 """Largest row in a bundle: a model per symbol is searched linearly."""
 
+NARROW = 16
+"""Tables whose widest row has at most so many entries need no sorting in small calls: one bundle does."""
+
 BUNDLE = constriction.stream.model.Categorical(perfect=False)
 """The model family of bundles: takes a (K, width) matrix of weights beside K symbols."""
 
@@ -77,6 +80,7 @@ class RowModels:
 
     Attributes:
         widths: columns of each row in a bundle: its size rounded up to a power of two, (rows,) int64.
+        widest: the largest of them.
         factors: how many symbols of each row are packed into one, (rows,) int64.
     """
 
@@ -84,6 +88,7 @@ class RowModels:
         self._frequencies, self._starts, self._shift = frequencies, starts, BITS - precision
         self.sizes = np.diff(starts)
         self.widths = np.int64(1) << np.frexp(self.sizes - 1)[1].astype(np.int64)
+        self.widest = int(self.widths.max())
         factors = {size: pack_factor(size) for size in np.unique(self.sizes).tolist()}
         self.factors = np.array([factors[size] for size in self.sizes.tolist()], np.int64)
         self._runs: dict[int, Any] = {}
@@ -111,19 +116,19 @@ class RowModels:
         return packed
 
     def bundle(self, width: int, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Weights of a bundle of symbols of these rows, which all have that width; (K, width) float32.
+        """Weights of a bundle of symbols of these rows, which are at most that wide; (K, width) float32.
 
         Columns beyond a row's size are entries of frequency 1, taken from its largest; they are never coded.
         """
         if width not in self._bundles:
-            of_width = np.flatnonzero(self.widths == width)
-            weights = np.zeros((len(of_width), width), np.float32)
-            for line, row in zip(weights, of_width.tolist(), strict=True):
+            fitting = np.flatnonzero(self.widths <= width)
+            weights = np.zeros((len(fitting), width), np.float32)
+            for line, row in zip(weights, fitting.tolist(), strict=True):
                 frequencies = self._row(row)
                 frequencies[np.argmax(frequencies)] -= width - len(frequencies)
                 line[: len(frequencies)] = frequencies - 1
             index = np.zeros(len(self.widths), np.int64)
-            index[of_width] = np.arange(len(of_width))
+            index[fitting] = np.arange(len(fitting))
             self._bundles[width] = index, weights
         index, weights = self._bundles[width]
         chosen: NDArray[np.float32] = weights[index[rows]]

@@ -1,0 +1,222 @@
+"""The coder gives back what it took, at the ideal size, and bad bytes do nothing worse than raise."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layercast.entropy import CdfTables, SymbolDecoder, SymbolEncoder, coder, encode_symbols
+from layercast.entropy.models import NARROW, PACK_LIMIT
+from layercast.errors import CodecError, CorruptError
+
+from . import strategies as own
+
+SCALES = np.geomspace(0.11, 64, 64)
+
+
+def back(data, rows, tables):
+    return SymbolDecoder(data).decode(rows, tables)
+
+
+@own.settings(own.deterministic, max_examples=300)
+@given(st.data())
+def test_any_portions_under_any_tables_come_back(data):
+    parts = []
+    for _ in range(data.draw(st.integers(0, 3))):
+        tables = data.draw(own.tables())
+        parts.append((*data.draw(own.portions(tables)), tables))
+    encoder = SymbolEncoder()
+    for symbols, rows, tables in parts:
+        encoder.push(symbols, rows, tables)
+    decoder = SymbolDecoder(encoder.finish())
+    for symbols, rows, tables in parts:
+        decoded = decoder.decode(rows, tables)
+        assert decoded.dtype == np.int32
+        assert np.array_equal(decoded, symbols)
+
+
+MIXES = {
+    "wide and narrow Gaussians": (CdfTables.gaussian(SCALES), None),
+    "some certain rows": (CdfTables.gaussian([0, 0.2, 0, 2, 0.5, 0]), None),
+    "one binary row": (CdfTables.categorical([[0.97, 0.03]]), None),
+    "trits under many rows": (CdfTables.categorical(np.random.default_rng(0).dirichlet([1] * 3, 2000)), None),
+    "every size from 2 to 70": (
+        CdfTables.from_probabilities(
+            [np.arange(1, n + 1) for n in range(2, 71)], range(-35, 34), [n % 2 == 0 for n in range(2, 71)]
+        ),
+        None,
+    ),
+    "few busy rows, many rare ones": (
+        CdfTables.gaussian(np.geomspace(0.11, 8, 300)),
+        1 / np.arange(1, 301) / sum(1 / np.arange(1, 301)),
+    ),
+    "widest rows": (CdfTables.gaussian([1000.0, 4096.0]), None),
+}
+
+
+@pytest.mark.parametrize("name", MIXES)
+@pytest.mark.parametrize("count", [1, 31, 2047, 2048, 30_000])
+def test_every_mix_of_rows_comes_back(name, count):
+    tables, chances = MIXES[name]
+    rows = np.random.default_rng(count).choice(len(tables), count, p=chances)
+    symbols = own.drawn(tables, rows, seed=count)
+    assert np.array_equal(back(encode_symbols(symbols, rows, tables), rows, tables), symbols)
+
+
+def test_the_mixes_take_every_path_of_the_coder():
+    taken = set()
+    for tables, chances in MIXES.values():
+        for count in (31, 2047, 2048, 30_000):
+            rows = np.random.default_rng(count).choice(len(tables), count, p=chances)
+            plan = coder._Plan(rows, tables)
+            taken |= {("run", factor) for *_, factor in plan.runs}
+            taken |= {("bundle", columns) for columns, *_ in plan.bundles}
+            taken |= {"as given"} if isinstance(plan.order, slice) else {"sorted"}
+    assert taken == {("run", n) for n in (1, 2, 4, 8)} | {("bundle", 2**n) for n in range(1, 7)} | {
+        "as given",
+        "sorted",
+    }
+
+
+def test_long_calls_are_coded_in_portions(monkeypatch):
+    tables, _ = MIXES["wide and narrow Gaussians"]
+    rows = np.random.default_rng(1).integers(0, len(tables), 10_000)
+    symbols = own.drawn(tables, rows, seed=1)
+    monkeypatch.setattr(coder, "PORTION", 1000)
+    whole = encode_symbols(symbols, rows, tables)
+    assert np.array_equal(back(whole, rows, tables), symbols)
+    encoder, decoder = SymbolEncoder(), SymbolDecoder(whole)
+    for begin in range(0, 10_000, 1000):
+        encoder.push(symbols[begin : begin + 1000], rows[begin : begin + 1000], tables)
+        decoded = decoder.decode(rows[begin : begin + 1000], tables)
+        assert np.array_equal(decoded, symbols[begin : begin + 1000])
+    assert encoder.finish() == whole
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.int64, np.uint64])
+def test_rows_may_be_any_integers(dtype):
+    tables, _ = MIXES["wide and narrow Gaussians"]
+    rows = np.random.default_rng(2).integers(0, 64, 3000)
+    symbols = own.drawn(tables, rows, seed=2)
+    assert encode_symbols(symbols, rows.astype(dtype), tables) == encode_symbols(symbols, rows, tables)
+
+
+@pytest.mark.parametrize("count", [10_000, 100_000])
+@pytest.mark.parametrize("name", MIXES)
+def test_from_ten_thousand_symbols_the_size_is_within_half_a_percent_of_ideal(name, count):
+    tables, chances = MIXES[name]
+    rows = np.random.default_rng(count + 1).choice(len(tables), count, p=chances)
+    symbols = own.drawn(tables, rows, seed=count + 1)
+    ideal = tables.cost_bits(symbols, rows).sum() / 8
+    assert ideal > 200
+    assert len(encode_symbols(symbols, rows, tables)) <= ideal * 1.005
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_ending_a_stream_costs_half_a_byte_on_average_and_less_than_two(name):
+    tables, chances = MIXES[name]
+    rng = np.random.default_rng(3)
+    excess = []
+    for count in rng.integers(1, 400, 60):
+        rows = rng.choice(len(tables), count, p=chances)
+        symbols = own.drawn(tables, rows, seed=count)
+        ideal = tables.cost_bits(symbols, rows).sum() / 8
+        excess.append(len(encode_symbols(symbols, rows, tables)) - ideal)
+    assert max(excess) < 2
+    assert np.mean(excess) < 0.75
+
+
+def test_nothing_to_code_takes_no_bytes():
+    certain = CdfTables.from_frequencies([[1 << 16], [1 << 16]], [7, -3])
+    rows = np.array([0, 1, 1, 0] * 1000)
+    symbols = np.array([7, -3, -3, 7] * 1000, np.int32)
+    assert SymbolEncoder().finish() == b""
+    assert encode_symbols(np.zeros(0, np.int32), np.zeros(0, np.int64), certain) == b""
+    assert encode_symbols(symbols, rows, certain) == b""
+    assert np.array_equal(back(b"", rows, certain), symbols)
+    assert back(b"", np.zeros(0, np.int64), certain).shape == (0,)
+
+
+def test_finishing_does_not_end_the_encoder():
+    tables = CdfTables.gaussian([2.0])
+    encoder, rows = SymbolEncoder(), np.zeros(50, np.int64)
+    first, second = own.drawn(tables, rows, seed=1), own.drawn(tables, rows, seed=2)
+    encoder.push(first, rows, tables)
+    assert encoder.finish() == encode_symbols(first, rows, tables)
+    encoder.push(second, rows, tables)
+    decoder = SymbolDecoder(encoder.finish())
+    assert np.array_equal(decoder.decode(rows, tables), first)
+    assert np.array_equal(decoder.decode(rows, tables), second)
+
+
+@pytest.mark.parametrize("count", [5, 5000])
+def test_the_ends_of_int32_go_through_the_escape(count):
+    tables = CdfTables.from_frequencies(
+        [[65535, 1], [65535, 1], [65535, 1]], [0, 2**31 - 2, -(2**31)], escaped=True
+    )
+    rows = np.arange(count) % 3
+    ends = np.array([-(2**31), 2**31 - 1, 0, -1, 1, 2**31 - 2, -(2**31) + 1], np.int32)
+    symbols = ends[np.arange(count) % 7]
+    assert np.array_equal(back(encode_symbols(symbols, rows, tables), rows, tables), symbols)
+
+
+def test_what_cannot_be_coded_is_refused():
+    tables = CdfTables.categorical([[1, 1], [1, 1]])
+    good, rows = np.array([0, 1], np.int32), np.array([0, 1])
+    for symbols, some_rows in [
+        (np.array([0, 2], np.int32), rows),
+        (np.array([-1, 0], np.int32), rows),
+        (good.astype(np.int64), rows),
+        (good[:1], rows),
+        (good.reshape(1, 2), rows.reshape(1, 2)),
+        (good, np.array([0, 2])),
+        (good, np.array([0, -1])),
+        (good, rows.astype(np.float64)),
+    ]:
+        with pytest.raises(CodecError):
+            encode_symbols(symbols, some_rows, tables)
+    for bad_rows in (np.array([2]), np.array([-1]), np.array([0.0]), np.zeros((2, 2), np.int64)):
+        with pytest.raises(CodecError):
+            back(b"", bad_rows, tables)
+
+
+def test_a_number_that_no_encoder_ends_in_is_told():
+    tables = CdfTables.gaussian([2.0])
+    with pytest.raises(CorruptError):
+        back(b"\xff" * 16, np.zeros(10, np.int64), tables)
+    with pytest.raises(CorruptError):
+        back(b"\xff" * 16, np.zeros(10_000, np.int64), tables)
+
+
+@own.settings(own.deterministic, max_examples=300)
+@given(st.binary(max_size=200), st.sampled_from(sorted(MIXES)), st.integers(0, 4000))
+def test_any_bytes_decode_to_as_many_symbols_of_their_rows_or_raise(data, name, count):
+    tables, chances = MIXES[name]
+    rows = np.random.default_rng(count).choice(len(tables), count, p=chances)
+    try:
+        symbols = back(data, rows, tables)
+    except CorruptError:
+        return
+    assert symbols.shape == rows.shape
+    assert tables.cost_bits(symbols, rows).shape == rows.shape
+
+
+@own.settings(own.deterministic, max_examples=100)
+@given(st.data())
+def test_a_damaged_or_cut_stream_decodes_or_raises(data):
+    tables, _ = MIXES[data.draw(st.sampled_from(["wide and narrow Gaussians", "every size from 2 to 70"]))]
+    rows = np.random.default_rng(5).integers(0, len(tables), 3000)
+    stream = bytearray(encode_symbols(own.drawn(tables, rows, seed=5), rows, tables))
+    for at in data.draw(st.sets(st.integers(0, len(stream) - 1), max_size=3)):
+        stream[at] ^= data.draw(st.integers(1, 255))
+    del stream[data.draw(st.integers(0, len(stream))) :]
+    try:
+        symbols = back(bytes(stream), rows, tables)
+    except CorruptError:
+        return
+    assert symbols.shape == rows.shape
+
+
+def test_the_constants_that_the_bitstream_fixes():
+    fixed = (coder.PORTION, coder.RUN_FROM, coder.AS_GIVEN_BELOW, coder.PACK_FROM, NARROW, PACK_LIMIT)
+    assert fixed == (1 << 18, 32, 2048, 1024, 16, 1024), "changing one changes the bitstream version"
