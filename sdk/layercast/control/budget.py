@@ -108,7 +108,7 @@ class FixedBudgetAllocator:
 
     Args:
         max_bitrate_bps: bits per second, None for no limit. The mean of any ten seconds stays below it, give
-            or take one frame.
+            or take two frames.
         max_layers: layers per frame, None for no limit.
 
     Raises:
