@@ -258,8 +258,7 @@ class ContainerReader:
 
     def _record_at(self, at: int) -> tuple[int, FrameHeader | None] | None:
         """(end, frame header if it is a unit) of the whole record that begins here, or None without one."""
-        begin = self._read(at, RECORD.size + MAX_UNIT_START_BYTES)
-        record = read_record_header(begin)
+        record = read_record_header(self._read(at, RECORD.size))
         if record is None:
             return None
         kind, length = record
@@ -269,7 +268,7 @@ class ContainerReader:
         if kind != UNIT:
             return end, None
         try:
-            return end, read_header(begin[RECORD.size : RECORD.size + length])[0]
+            return end, read_header(self._read(at + RECORD.size, min(length, MAX_UNIT_START_BYTES)))[0]
         except BitstreamError:
             return None
 
