@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from layercast.errors import ConnectError, RefusedError
+from layercast.transport.limits import PEER_LOSS_S
 from layercast.transport.link import Link
 from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 
 from .harness import DESCRIPTION, LAYERS, eventually, live, take, unit
+from .wire import Wire
+
+BUSY_MACHINE_S = 2.0
 
 
 @contextlib.asynccontextmanager
@@ -142,6 +147,26 @@ async def test_the_top_of_a_chain_may_restart():
             await take(receiver, 1)
         assert receiver.statistics().link.attempts == 1, "the receiver's own relay was there all the time"
     await first.aclose()
+
+
+@live
+async def test_a_peer_that_vanishes_without_a_word_is_noticed_in_the_stated_time():
+    async with (
+        Relay() as relay,
+        Sender(relay.address, "cam", description=DESCRIPTION) as sender,
+        Wire(relay.address) as wire,
+        Receiver(wire.address, "cam", decode=False) as receiver,
+        stream_of_units(sender),
+    ):
+        await take(receiver, 3)
+        wire.cut()
+        cut_s = time.monotonic()
+        await eventually(lambda: relay.statistics().subscribers == 0)
+        await eventually(lambda: not receiver.statistics().link.connected)
+        assert time.monotonic() - cut_s <= PEER_LOSS_S + BUSY_MACHINE_S
+        wire.mend()
+        while not receiver.statistics().link.connected:
+            await take(receiver, 1)
 
 
 @live
