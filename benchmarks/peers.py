@@ -122,7 +122,7 @@ JPEG_420 = Peer(
     "libjpeg_turbo",
     "Pillow, subsampling 4:2:0, optimize, progressive",
     _STEPS,
-    85,
+    75,
     _integer(_pillow_encoder("JPEG", subsampling="4:2:0", optimize=True, progressive=True)),
     pillow_decode,
 )
@@ -142,7 +142,7 @@ WEBP = Peer(
     "webp",
     "Pillow, nothing but quality (method 4; the format has 4:2:0 only)",
     _STEPS,
-    70,
+    75,
     _integer(_pillow_encoder("WEBP")),
     pillow_decode,
 )
@@ -182,7 +182,7 @@ JPEGXL = Peer(
     "libjxl",
     "imagecodecs, effort 7, Butteraugli distance",
     (15, 11, 8, 6, 4, 3, 2, 1.5, 1, 0.5),
-    2.5,
+    2,
     _jpegxl_encode,
     _jpegxl_decode,
 )
