@@ -1,69 +1,18 @@
-"""A codec small enough to check by eye, and a way to run the command in this process."""
+"""A codec for the command, and a way to run the command in this process."""
 
-import hashlib
-import zlib
-
-import numpy as np
 import pytest
 
-from layercast.bitstream import PictureInfo
 from layercast.cli import main
-from layercast.codecs.base import EncodedFrame, LayerInfo
 from layercast.codecs.registry import codec_names, register
-from layercast.errors import CorruptError
 
-PLANES = 4
-
-
-class PlanesCodec:
-    """Layer k holds bits 7-2k and 6-2k of every sample; all four layers are an exact copy."""
-
-    name = "planes"
-    layer_table = tuple(LayerInfo(f"bits{k}", f"bits {7 - 2 * k} and {6 - 2 * k}") for k in range(PLANES))
-    fingerprint = hashlib.md5(b"planes").digest()
-
-    def encode(self, image, quality=0.7):
-        height, width = image.shape[:2]
-        picture = PictureInfo(width, height, 3 if image.ndim == 3 else 1, round(255 * quality))
-        layers = tuple(
-            zlib.compress((image >> (6 - 2 * k) & 3).astype(np.uint8).tobytes()) for k in range(PLANES)
-        )
-        return EncodedFrame(layers, picture, (20.0, 6.0, 6.0, 6.0))
-
-    def start(self, picture):
-        return PlanesDecoder(picture)
-
-    def decode(self, layers, picture):
-        decoder = self.start(picture)
-        for layer in layers:
-            decoder.push(layer)
-        return decoder.picture()
-
-
-class PlanesDecoder:
-    def __init__(self, picture):
-        shape = (picture.height, picture.width, 3)[: 3 if picture.channels == 3 else 2]
-        self._image = np.zeros(shape, np.uint8)
-        self._count = 0
-
-    def push(self, layer):
-        try:
-            plane = np.frombuffer(zlib.decompress(layer), np.uint8).reshape(self._image.shape)
-        except (zlib.error, ValueError) as error:
-            raise CorruptError("no such plane") from error
-        self._image |= plane << (6 - 2 * self._count)
-        self._count += 1
-
-    def picture(self):
-        missing = 8 - 2 * self._count
-        return self._image | np.uint8((1 << missing) >> 1)
+from .pairs import PairsCodec
 
 
 @pytest.fixture(autouse=True)
-def planes():
-    if "planes" not in codec_names():
-        register("planes", PlanesCodec)
-    return PlanesCodec()
+def pairs():
+    if "pairs" not in codec_names():
+        register("pairs", PairsCodec)
+    return PairsCodec()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,21 +13,22 @@ from layercast.cli.main import build_parser
 from layercast.media import PatternSource, write_picture
 
 LAYERCAST = [sys.executable, "-m", "layercast.cli"]
+WITH_PAIRS = [sys.executable, str(Path(__file__).with_name("pairs.py"))]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["encode", "nowhere.png", "x.lcast"], 7, "no such file"),
+        (["encode", "nowhere.png", "x.lcast", "--codec", "pairs"], 7, "no such file"),
         (["encode", "pattern:8x8", "x.lcast", "--codec", "jpeg"], 4, "no codec named 'jpeg' (choose one of"),
-        (["encode", "pattern:8x8", "no/dir/x.lcast", "--codec", "planes"], 7, "cannot create no/dir/x.lcast"),
-        (["encode", "pattern:8x8", "/dev/full", "--codec", "planes", "--frames", "9"], 7, "No space left"),
+        (["encode", "pattern:8x8", "no/dir/x.lcast", "--codec", "pairs"], 7, "cannot create no/dir/x.lcast"),
+        (["encode", "pattern:8x8", "/dev/full", "--codec", "pairs", "--frames", "9"], 7, "No space left"),
         (["decode", "nowhere.lcast", "x.png"], 7, "nowhere.lcast"),
         (["decode", "noise.lcast", "x.png"], 3, "not an .lcast file"),
         (["info", "noise.lcast"], 3, "not an .lcast file"),
         (["trim", "noise.lcast", "x.lcast", "--layers", "1"], 3, "not an .lcast file"),
         (["codecs", "nothing"], 4, "no codec named"),
-        (["send", "pattern:8x8", "--to", "nowhere", "--codec", "planes"], 2, "bad address"),
+        (["send", "pattern:8x8", "--to", "nowhere", "--codec", "pairs"], 2, "bad address"),
         (["receive", "--from", "nowhere"], 2, "bad address"),
         (["relay", "--listen", "nowhere"], 2, "bad address"),
         (["bench", "codec", "--images", "nowhere"], 7, "no such file"),
@@ -107,9 +109,17 @@ def test_the_version_is_the_packages(run):
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
     write_picture(tmp_path / "a.png", PatternSource(16, 16).draw(0))
+    subprocess.run(
+        [*WITH_PAIRS, "encode", str(tmp_path / "a.png"), str(tmp_path / "a.lcast"), "--codec", "pairs"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=60,
+    )
     read_end, write_end = os.pipe()
     os.close(read_end)
-    ended = subprocess.run([*LAYERCAST, "codecs"], stdout=write_end, stderr=subprocess.PIPE, timeout=60)
+    ended = subprocess.run(
+        [*LAYERCAST, "info", str(tmp_path / "a.lcast")], stdout=write_end, stderr=subprocess.PIPE, timeout=60
+    )
     os.close(write_end)
     assert ended.returncode == 128 + signal.SIGPIPE
     assert ended.stderr == b""
@@ -121,7 +131,9 @@ def test_an_interrupted_recording_is_a_complete_file(tmp_path, number):
 
     path = tmp_path / "endless.lcast"
     recording = subprocess.Popen(
-        [*LAYERCAST, "encode", "pattern:64x64", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*WITH_PAIRS, "encode", "pattern:64x64", str(path), "--codec", "pairs"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     while recording.poll() is None and not (path.exists() and path.stat().st_size > 50_000):
         pass

@@ -22,7 +22,7 @@ def clip(tmp_path, run):
     with open_sink(tmp_path / "frames") as sink:
         for image, timestamp_us in PatternSource(48, 32, frame_rate=25, frames=10):
             sink.write(image, timestamp_us)
-    code, _, err = run("encode", tmp_path / "frames", tmp_path / "clip.lcast", "--codec", "planes")
+    code, _, err = run("encode", tmp_path / "frames", tmp_path / "clip.lcast", "--codec", "pairs")
     assert (code, err) == (0, "")
     return tmp_path / "clip.lcast"
 
@@ -33,15 +33,15 @@ def units(path):
 
 
 def test_a_picture_survives_encode_and_decode(run, photo, tmp_path):
-    code, out, _ = run("encode", photo, tmp_path / "a.lcast", "--codec", "planes")
+    code, out, _ = run("encode", photo, tmp_path / "a.lcast", "--codec", "pairs")
     assert code == 0
-    assert "1 frame, planes, 4 layers" in out
+    assert "1 frame, pairs, 4 layers" in out
     assert run("decode", tmp_path / "a.lcast", tmp_path / "back.png")[0] == 0
     assert np.array_equal(read_picture(tmp_path / "back.png"), read_picture(photo))
 
 
 def test_fewer_layers_decode_to_a_coarser_picture(run, photo, tmp_path):
-    run("encode", photo, tmp_path / "a.lcast", "--codec", "planes")
+    run("encode", photo, tmp_path / "a.lcast", "--codec", "pairs")
     run("decode", tmp_path / "a.lcast", tmp_path / "coarse.png", "--layers", 2)
     difference = read_picture(tmp_path / "coarse.png").astype(int) - read_picture(photo)
     assert 0 < np.abs(difference).max() <= 8
@@ -55,7 +55,7 @@ def test_a_video_goes_in_and_comes_out_with_its_times(run, clip, tmp_path):
 def test_frames_stops_early(run, clip, tmp_path):
     run("decode", clip, tmp_path / "out", "--frames", 3)
     assert len(list((tmp_path / "out").iterdir())) == 3
-    run("encode", "pattern:16x16", tmp_path / "p.lcast", "--codec", "planes", "--frames", 5)
+    run("encode", "pattern:16x16", tmp_path / "p.lcast", "--codec", "pairs", "--frames", 5)
     assert len(units(tmp_path / "p.lcast")) == 5
 
 
@@ -85,7 +85,7 @@ def test_trim_drops_frames_whose_first_layer_is_too_much(run, clip, tmp_path):
 
 
 def test_trim_to_a_bitrate_fills_it_and_does_not_exceed_it(run, tmp_path):
-    run("encode", "pattern:64x64@25", tmp_path / "long.lcast", "--codec", "planes", "--frames", 250)
+    run("encode", "pattern:64x64@25", tmp_path / "long.lcast", "--codec", "pairs", "--frames", 250)
     whole = sum(map(len, units(tmp_path / "long.lcast")))
     asked = 0.4 * whole * 8 / 10
     assert run("trim", tmp_path / "long.lcast", tmp_path / "t.lcast", "--bitrate", round(asked))[0] == 0
@@ -96,7 +96,7 @@ def test_trim_to_a_bitrate_fills_it_and_does_not_exceed_it(run, tmp_path):
 def test_info_shows_every_prefix(run, clip):
     code, out, _ = run("info", clip)
     assert code == 0
-    assert "10 frames of 48x32, codec planes" in out
+    assert "10 frames of 48x32, codec pairs" in out
     assert [line.split()[:2] for line in out.splitlines() if " bits" in line][1:] == [
         [str(k + 1), f"bits{k}"] for k in range(4)
     ]
@@ -107,7 +107,7 @@ def test_info_speaks_json(run, clip):
     code, out, _ = run("info", clip, "--json")
     facts = json.loads(out)
     assert code == 0
-    assert (facts["codec"], facts["frames"], facts["width"], facts["height"]) == ("planes", 10, 48, 32)
+    assert (facts["codec"], facts["frames"], facts["width"], facts["height"]) == ("pairs", 10, 48, 32)
     assert facts["seconds"] == pytest.approx(0.4)
     assert facts["bytes"] == sum(map(len, units(clip)))
     sizes = [row["bytes"] for row in facts["layers"]]
@@ -127,7 +127,7 @@ def test_a_file_that_was_cut_decodes_up_to_the_cut(run, clip, tmp_path):
 
 def test_a_damaged_layer_costs_that_layer_and_is_reported(run, photo, tmp_path):
     path = tmp_path / "a.lcast"
-    run("encode", photo, path, "--codec", "planes")
+    run("encode", photo, path, "--codec", "pairs")
     (unit,) = units(path)
     data = bytearray(path.read_bytes())
     data[data.index(unit) + read_index(unit).ends[3] - 3] ^= 0x55  # near the end of the third layer
@@ -136,7 +136,7 @@ def test_a_damaged_layer_costs_that_layer_and_is_reported(run, photo, tmp_path):
     assert code == 0
     assert "1 of 1 frames lost" in err
     clean = tmp_path / "clean.lcast"
-    run("encode", photo, clean, "--codec", "planes")
+    run("encode", photo, clean, "--codec", "pairs")
     run("decode", clean, tmp_path / "two.png", "--layers", 2)
     assert np.array_equal(read_picture(tmp_path / "hit.png"), read_picture(tmp_path / "two.png"))
 

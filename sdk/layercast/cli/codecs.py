@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from layercast.codecs.registry import codec_names, default_codec, get_codec
-    from layercast.errors import MissingDependencyError
+    from layercast.errors import LayercastError
 
     if args.name:
         codec = get_codec(args.name)
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     for name in sorted(codec_names(), key=lambda name: (name != default_codec(), name)):
         try:
             about = f"{len(get_codec(name).layer_table)} layers"
-        except MissingDependencyError as error:
+        except LayercastError as error:
             about = str(error)
         print(f"{name:<14}{about}{'  (default)' if name == default_codec() else ''}")
     return 0

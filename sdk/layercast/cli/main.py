@@ -54,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (sys.argv by default) and return the exit code."""
     args = build_parser().parse_args(arguments)
+    # gRPC's own log lines would stand beside the one line that names the error and its cure.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = args.run(args)

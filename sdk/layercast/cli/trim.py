@@ -73,7 +73,7 @@ def _chooser(args: argparse.Namespace) -> Callable[[UnitIndex], int]:
         return lambda index: sum(end <= args.bytes for end in index.ends[1:])
     allocator = FixedBudgetAllocator(args.bitrate, None)
     return lambda index: allocator.decide(
-        index.header.timestamp_us / 1e6, index.ends[1:], index.header.kind, index.gains_db
+        index.header.timestamp_us / 1e6, index.ends, index.header.kind, index.gains_db
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from layercast.codecs.registry import default_codec, get_codec
 from layercast.demo import assets
 from layercast.demo.sheets import half_size, write_sheet
 from layercast.demo.table import Table
-from layercast.demo.viewer import Report
+from layercast.demo.viewer import KeptPicture, Report
 from layercast.errors import ConnectError, MediaError
 from layercast.media import VideoSource, read_picture
 
@@ -34,7 +35,7 @@ FRAMES = 168
 
 QUALITY = 0.7
 
-SHARES = {"thin": 0.1, "quarter": 0.25, "full": None}
+SHARES = {"full": None, "quarter": 0.25, "thin": 0.1}
 """The receivers' budgets as shares of the full bitrate."""
 
 TOLERANCE = 0.03
@@ -45,6 +46,9 @@ LEAST_SHOWN = 0.5
 
 LEAST_PSNR_DB = 20.0
 """A picture worse than this would not be one."""
+
+SHOWN = (7, 21, 35)
+"""Frames of the clip that go into the sheet: one car, two cars, both about to leave."""
 
 DEADLINE_S = 55.0
 """After so long something is stuck."""
@@ -170,8 +174,9 @@ async def play(codec: str, viewers: list[Viewer], recording: Path) -> None:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(sender.wait(), 0.5)
         for viewer in viewers:
-            if viewer.process is not None and viewer.process.returncode is None:
-                viewer.process.send_signal(signal.SIGTERM)
+            assert viewer.process is not None
+            terminate(viewer.process)
+            await viewer.process.wait()
         await asyncio.gather(*following)
         table.draw(viewers, last=True)
         if sender.returncode:
@@ -185,13 +190,19 @@ async def process(name: str, *arguments: str) -> AsyncIterator[Process]:
     try:
         yield started
     finally:
-        if started.returncode is None:
-            started.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(started.wait(), 5.0)
-            except asyncio.TimeoutError:
-                started.kill()
-                await started.wait()
+        terminate(started)
+        try:
+            await asyncio.wait_for(started.wait(), 5.0)
+        except asyncio.TimeoutError:
+            started.kill()
+            await started.wait()
+
+
+def terminate(started: Process) -> None:
+    """SIGTERM, if it still runs. (Process.send_signal would reap it behind asyncio's back.)"""
+    if started.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(started.pid, signal.SIGTERM)
 
 
 async def read_line(started: Process, name: str) -> str:
@@ -216,19 +227,22 @@ async def follow(viewer: Viewer) -> None:
 
 
 def side_by_side(viewers: list[Viewer], path: Path) -> None:
-    """The source and what each receiver showed, for up to three frames that all of them showed."""
+    """Source and receivers for each frame of SHOWN, the last time that all of them showed it."""
     clip = [image for image, _ in VideoSource(assets.path(assets.CLIP))]
-    shared = sorted(
-        set.intersection(*({file.name for file in viewer.folder.iterdir()} for viewer in viewers))
-    )
+    kept = [{p.frame_id: p for p in map(KeptPicture.of, viewer.folder.iterdir())} for viewer in viewers]
+    shared = set.intersection(*map(set, kept))
     rows = []
-    for name in shared[:: max(1, len(shared) // 3)][:3]:
-        source = clip[int(Path(name).stem) % len(clip)]
-        row = [(source, f"source, frame {int(Path(name).stem)}")]
-        for viewer in viewers:
-            image = read_picture(viewer.folder / name)
-            asked = "no limit" if viewer.budget is None else f"at most {viewer.budget / 1e3:.0f} kbit/s"
-            row.append((image, f"{viewer.name}: {asked}, {psnr(source, image):.1f} dB"))
+    for index in SHOWN:
+        frame_id = max((number for number in shared if number % len(clip) == index), default=None)
+        if frame_id is None:
+            continue
+        row = [(clip[index], f"source, frame {frame_id}")]
+        for viewer, pictures in zip(viewers, kept, strict=True):
+            asked = "no limit" if viewer.budget is None else f"{viewer.budget / 1e3:.0f} kbit/s"
+            picture = pictures[frame_id]
+            image = read_picture(picture.path)
+            got = f"{picture.layers} layers, {picture.bytes} bytes, {psnr(clip[index], image):.1f} dB"
+            row.append((image, f"{viewer.name} ({asked}): {got}"))
         rows.append(row)
     if rows:
         write_sheet(path, rows)

@@ -27,8 +27,8 @@ from layercast.transport.receiver import Receiver
 REPORT_S = 0.5
 """Seconds between reports."""
 
-KEEP_EVERY = 14
-"""Every n-th frame is kept as a picture, so that receivers that miss some still share a few."""
+KEEP_EVERY = 7
+"""Every n-th frame is kept as a picture; over three rounds of the clip all receivers will share a few."""
 
 
 @dataclass
@@ -52,6 +52,22 @@ class Report:
     psnr: float = 0.0
     latency_s: float = 0.0
     span_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class KeptPicture:
+    """A picture that a viewer left for the demo; its file's name says what it was made of."""
+
+    path: Path
+    frame_id: int
+    layers: int
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> KeptPicture:
+        """What the name of a kept file says."""
+        frame_id, layers, size = map(int, path.stem.split("_"))
+        return cls(path, frame_id, layers, size)
 
 
 def main() -> int:
@@ -112,7 +128,7 @@ def count(report: Report, frame: ReceivedFrame, clip: list[Image], folder: Path)
     report.of_layers += frame.header.total_layers
     report.psnr += psnr(clip[frame_id % len(clip)], image)
     if frame_id % KEEP_EVERY == 0:
-        write_picture(folder / f"{frame_id:05d}.png", image)
+        write_picture(folder / f"{frame_id}_{frame.layers}_{len(frame.unit)}.png", image)
 
 
 if __name__ == "__main__":
