@@ -1,5 +1,4 @@
-"""How a symbol outside its row is coded: an escape in the row, then its distance from the row as an
-Elias-gamma number.
+"""How a symbol outside its row is coded: an escape in the row, then its distance as an Elias-gamma number.
 
 The distance is folded with its side into one number u >= 0, and u + 1 is sent as its bit length (one fixed
 integer table) and the bits below its leading one (uniform). All int32 symbols fit: u + 1 < 2**33.
@@ -18,8 +17,7 @@ from layercast.errors import CorruptError
 
 _LENGTHS = 33
 _LENGTH_FREQUENCIES = np.maximum(1, (1 << 15) >> np.arange(_LENGTHS))
-"""P(length k) = 2**-(k + 1) in units of 2**-16, at least 1; the first takes the rounding. Part of the
-bitstream."""
+"""P(length k) = 2**-(k + 1) in units of 2**-16, at least 1; the first takes what is missing. Normative."""
 _LENGTH_FREQUENCIES[0] -= int(_LENGTH_FREQUENCIES.sum()) - (1 << 16)
 _LENGTH_MODEL = exact_model(_LENGTH_FREQUENCIES << 8)
 _UNIFORM = constriction.stream.model.Uniform()

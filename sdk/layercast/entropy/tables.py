@@ -33,8 +33,7 @@ MAX_ROWS = 1 << 16
 """Most rows of one set: row numbers are sorted as uint16 keys."""
 
 MAX_ENTRIES = 1 << 22
-"""Most entries of all rows together; 8 MiB on the wire, 32 MiB of models. The largest codec needs about
-100,000."""
+"""Most entries of all rows together: 8 MiB of file and 16 MiB of frequencies, far above what a codec ships."""
 
 _MAGIC = b"LCDF"
 _VERSION = 1
@@ -46,11 +45,12 @@ class CdfTables:
     """An immutable set of integer tables ("rows").
 
     Attributes:
-        frequencies: all rows behind each other, (entries,) uint32; each row sums to 2**precision, each entry
-            >= 1.
+        frequencies: all rows behind each other, (entries,) uint32, >= 1; each row sums to 2**precision.
         starts: where each row begins in `frequencies`, (rows + 1,) int64.
         offsets: symbol value of each row's first entry, (rows,) int32.
+        limits: one past each row's last symbol, (rows,) int32; the value under which the coder sees an escape.
         escaped: which rows end in an escape entry, (rows,) bool.
+        models: what the coder uses of these tables; not for other callers.
     """
 
     precision: ClassVar[int] = 16
@@ -86,13 +86,10 @@ class CdfTables:
         self.frequencies: NDArray[np.uint32] = frequencies
         self.offsets: NDArray[np.int32] = offsets.astype(np.int32)
         self.limits: NDArray[np.int32] = limits.astype(np.int32)
-        """One past each row's last plain symbol, (rows,) int32; the value under which the coder sees an
-        escape."""
         self.escaped: NDArray[np.bool_] = escaped
         for array in (self.frequencies, self.starts, self.offsets, self.limits, self.escaped):
             array.setflags(write=False)
         self.models = RowModels(frequencies, self.starts, self.precision)
-        """What the coder uses of these tables; not for other callers."""
         self._fingerprint: bytes | None = None
 
     def __len__(self) -> int:
@@ -176,8 +173,7 @@ class CdfTables:
 
     @classmethod
     def categorical(cls, probabilities: ArrayLike, offset: int = 0) -> CdfTables:
-        """One row per line of an (R, n) matrix of weights, symbols `offset`..`offset + n - 1`, no escape
-        (offline)."""
+        """One row per line of an (R, n) matrix of weights, symbols from `offset` on, no escape (offline)."""
         matrix = np.atleast_2d(np.asarray(probabilities, np.float64))
         return cls.from_probabilities(list(matrix), [offset] * len(matrix))
 
