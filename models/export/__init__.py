@@ -1,0 +1,1 @@
+"""From a checkpoint to `models/zoo`: exact integer graphs, int8 transforms, tables and a manifest."""

@@ -1,0 +1,282 @@
+"""Make a zoo entry from a checkpoint.
+
+    python -m models.export.export --checkpoint run.pt --data TRAIN --out models/zoo/hierarchical-1
+
+The tables are counted on training pictures by running the very encoder that ships (`layercast.codecs.hierarchical`),
+first with a provisional entry, so that they fit the integers it makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from layercast.codecs.hierarchical.codec import HierarchicalCodec, grid_of, picture_info
+from layercast.codecs.hierarchical.model import FORMAT, KEYS, ROW_MIRROR, SKIP, known_answer
+from layercast.codecs.hierarchical.walk import PARTS, Walk
+from layercast.entropy import CdfTables
+from layercast.entropy.families import to_frequencies
+from models.export.prior import ROWS, TILTS, key_table, prior_graphs, quality_basis, top_tables
+from models.export.transforms import export_float, quantise
+from models.hierarchical.codec import Codec
+from models.hierarchical.config import (
+    CENTRE_MIN,
+    LOGIT_FRACTION,
+    SCALE_LOG_STEP,
+    SCALE_MIN,
+    SCALE_ROWS,
+    Config,
+)
+from models.training.data import picture_files, read_picture
+
+CLASSES = (4, 6)
+"""Classes of worth of planes 1 and 2."""
+
+NEAR_CERTAIN = 0.004
+"""A trit whose probability of not being 0 is below this is not coded (chosen on the validation pictures)."""
+
+PRIOR_COUNT = 60.0
+"""Weight of a row's model against what was counted for it, in symbols."""
+
+CHANNEL_WEIGHTS = 16
+"""Distinct distortion weights of channels, in steps of half a bit of log2."""
+
+
+def model_rows() -> np.ndarray:
+    """(ROWS, 3) probabilities of trits -1, 0, +1 that the logits of each row stand for."""
+    row = np.arange(ROWS)
+    centre = (row // TILTS + CENTRE_MIN) / LOGIT_FRACTION
+    tilt = (row % TILTS) / LOGIT_FRACTION
+    p = np.exp(np.stack([-tilt, centre, tilt], 1))
+    return p / p.sum(1, keepdims=True)
+
+
+def trit_tables(p: np.ndarray) -> tuple[CdfTables, np.ndarray]:
+    """(integer tables with near-certain rows made certain, (ROWS,) whether a row is coded)."""
+    coded = 1 - p[:, 1] >= NEAR_CERTAIN
+    rows = [to_frequencies(q) if c else np.array([1 << 16], np.uint32) for q, c in zip(p, coded, strict=True)]
+    return CdfTables.from_frequencies(rows, [-1 if c else 0 for c in coded]), coded
+
+
+def worth_of(p: np.ndarray) -> np.ndarray:
+    """log2 of expected distortion removed per bit, for each row: variance of the trit / its entropy."""
+    mean = p[:, 2] - p[:, 0]
+    entropy = -(p * np.log2(p)).sum(1)
+    return np.log2((p[:, 0] + p[:, 2] - mean**2) / entropy)
+
+
+class Entry:
+    """An entry under construction."""
+
+    def __init__(self, model: Codec, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        graphs = prior_graphs(model)
+        for name, graph in graphs.items():
+            (folder / f"{name}.onnx").write_bytes(graph.model().SerializeToString())
+        self.accumulators = {name: graph.largest_accumulator for name, graph in graphs.items()}
+        top_mean, top_scale = top_tables(model.base, quality_basis(model.config.knots))
+        energy = np.concatenate([torch.exp(-2 * g.detach()).flatten().numpy() for g in model.gain])
+        half_bits = np.round(2 * np.log2(energy))
+        self.lowest = half_bits.min() / 2
+        self.steps = np.clip(half_bits - half_bits.min(), 0, CHANNEL_WEIGHTS - 1)
+        self.arrays = {
+            "key_table": key_table(),
+            "top_mean": top_mean,
+            "top_scale": top_scale,
+            "latent_energy": energy.astype(np.float32),
+            "channel_weight": self.steps.astype(np.uint8),
+            **{f"bias_{n}": g.bias_table() for n, g in graphs.items() if g.bias_rows},
+        }
+        self.scales = SCALE_MIN * np.exp(np.arange(SCALE_ROWS) * SCALE_LOG_STEP)
+        self.set_tables(CdfTables.gaussian(self.scales), model_rows(), [np.zeros(0), np.zeros(0)])
+
+    def set_tables(self, base: CdfTables, p: np.ndarray, thresholds: list[np.ndarray]) -> None:
+        """thresholds: per plane, descending log2 worth at which classes end."""
+        trits, coded = trit_tables(p)
+        (self.folder / "base.cdf").write_bytes(base.to_bytes())
+        (self.folder / "trits.cdf").write_bytes(trits.to_bytes())
+        mean = np.zeros(KEYS, np.float32)
+        mean[:ROWS] = p[:, 2] - p[:, 0]
+        mean[ROW_MIRROR : ROW_MIRROR + ROWS] = -mean[:ROWS]
+        self.arrays["trit_mean"] = mean
+        variance = np.zeros((CHANNEL_WEIGHTS, KEYS))
+        for start in (0, ROW_MIRROR):
+            variance[:, start : start + ROWS] = p[:, 0] + p[:, 2] - (p[:, 2] - p[:, 0]) ** 2
+        weight = 2.0 ** (self.lowest + np.arange(CHANNEL_WEIGHTS) / 2)
+        self.arrays["trit_energy"] = (variance * weight[:, None]).astype(np.float32).ravel()
+        for plane, ends in enumerate(thresholds, 1):
+            classes = np.full((CHANNEL_WEIGHTS, KEYS), SKIP, np.uint8)
+            for step in range(CHANNEL_WEIGHTS):
+                value = worth_of(p) + step / 2
+                number = np.searchsorted(-ends, -value).astype(np.uint8)
+                for start in (0, ROW_MIRROR):
+                    classes[step, start : start + ROWS] = np.where(coded, number, SKIP)
+            self.arrays[f"classes{plane}"] = classes.ravel()
+            self.arrays[f"class_count{plane}"] = np.array(len(ends) + 1)
+
+    def write(self, extra: dict[str, object]) -> None:
+        np.savez_compressed(self.folder / "tables.npz", **self.arrays)
+        names = sorted(p.name for p in self.folder.iterdir() if p.suffix in (".onnx", ".npz", ".cdf"))
+        manifest = {
+            "format": FORMAT,
+            "config": self.model.config.to_json(),
+            "accumulators": self.accumulators,
+            "files": {n: hashlib.sha256((self.folder / n).read_bytes()).hexdigest() for n in names},
+            "known_answer": "",
+            **extra,
+        }
+        path = self.folder / "manifest.json"
+        path.write_text(json.dumps(manifest, indent=1))
+        manifest["known_answer"] = known_answer(HierarchicalCodec(self.folder, self_test=False).model)
+        path.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def crops(data: str, count: int, side: int, seed: int) -> list[np.ndarray]:
+    """`count` crops of (side, side, 3) from different pictures of a folder."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for path in rng.permutation(np.array(picture_files(data)))[:count]:
+        image = read_picture(path)
+        top, left = (rng.integers(n - side + 1) for n in image.shape[:2])
+        out.append(np.ascontiguousarray(image[top : top + side, left : left + side]))
+    return out
+
+
+class Counts:
+    """What the encoder did with training pictures."""
+
+    def __init__(self) -> None:
+        self.trits = np.zeros((ROWS, 3))
+        self.base: list[dict[int, int]] = [{} for _ in range(SCALE_ROWS)]
+        self.worth: list[list[tuple[np.ndarray, np.ndarray]]] = [[], []]
+
+    def add(self, codec: HierarchicalCodec, image: np.ndarray, quality: float, p: np.ndarray) -> None:
+        info = picture_info(image, quality)
+        walk = Walk(codec.model, grid_of(info), info.quality_index, codec._analyse(image, info))
+        weights = np.concatenate(
+            [np.repeat(codec.model.channel_weight[a:b], s[2] * s[3]) for a, b, s in channel_ranges(walk)]
+        )
+        entropy = -(p * np.log2(p)).sum(1)
+        while not walk.complete:
+            rows, _ = walk.rows()
+            symbols = walk.truth()
+            if walk.layer < PARTS:
+                pairs, n = np.unique(np.stack([rows.astype(np.int64), symbols]), axis=1, return_counts=True)
+                for (row, symbol), k in zip(pairs.T.tolist(), n.tolist(), strict=True):
+                    self.base[row][symbol] = self.base[row].get(symbol, 0) + k
+            else:
+                np.add.at(self.trits, (rows, symbols + 1), 1)
+                if quality == 1.0:
+                    worth = worth_of(p)[rows] + weights[walk._chosen] / 2
+                    self.worth[walk.plane - 1].append((worth, entropy[rows]))
+            walk.put(symbols)
+
+    def trit_probabilities(self) -> np.ndarray:
+        model = model_rows()
+        p = self.trits + PRIOR_COUNT * model
+        return p / p.sum(1, keepdims=True)
+
+    def base_tables(self, scales: np.ndarray) -> CdfTables:
+        """Gaussian rows, drawn towards what was counted (symmetrically)."""
+        plain = CdfTables.gaussian(scales)
+        rows, offsets = [], []
+        for i in range(SCALE_ROWS):
+            frequency = plain.row(i).astype(np.float64)
+            offset = int(plain.offsets[i])
+            p = frequency / frequency.sum() * 400
+            inner = len(p) - 1
+            for symbol, n in self.base[i].items():
+                for s in (symbol, -symbol):
+                    at = s - offset
+                    p[at if 0 <= at < inner else inner] += n / 2
+            rows.append(p / p.sum())
+            offsets.append(offset)
+        return CdfTables.from_probabilities(rows, offsets, escaped=True)
+
+    def thresholds(self) -> list[np.ndarray]:
+        """Worths that cut each plane at top quality into classes of equal bits."""
+        out = []
+        for found, classes in zip(self.worth, CLASSES, strict=True):
+            worth = np.concatenate([w for w, _ in found])
+            bits = np.concatenate([b for _, b in found])
+            order = np.argsort(-worth)
+            total = np.cumsum(bits[order])
+            at = np.searchsorted(total, total[-1] * np.arange(1, classes) / classes)
+            out.append(worth[order][at])
+        return out
+
+
+def channel_ranges(walk: Walk) -> list[tuple[int, int, tuple[int, ...]]]:
+    ends = np.cumsum([0, *(s[1] for s in walk.shapes)])
+    return [(int(a), int(b), s) for a, b, s in zip(ends, ends[1:], walk.shapes, strict=False)]
+
+
+def synthesis_feeds(codec: HierarchicalCodec, images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """What synthesis sees when pictures are decoded at several qualities and cuts."""
+    feeds: list[dict[str, np.ndarray]] = []
+    session = codec.model.synthesis
+    run = session.run
+    session.run = lambda f: (feeds.append(dict(f)), run(f))[1]  # type: ignore[method-assign]
+    rng = np.random.default_rng(5)
+    for i, image in enumerate(images):
+        frame = codec.encode(image, (0.0, 0.3, 0.6, 0.8, 1.0)[i % 5])
+        keep = len(frame.layers) if i % 3 else int(rng.integers(2, len(frame.layers)))
+        codec.decode(frame.layers[:keep], frame.picture)
+    session.run = run  # type: ignore[method-assign]
+    return feeds
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--checkpoint", required=True)
+    ap.add_argument("--data", required=True, help="training pictures, for tables and calibration")
+    ap.add_argument("--out", required=True, type=Path)
+    ap.add_argument("--pictures", type=int, default=60)
+    ap.add_argument("--side", type=int, default=384, help="side of the crops, a multiple of 32")
+    ap.add_argument("--float", action="store_true", help="leave the transforms in float32")
+    ap.add_argument("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
+    o = ap.parse_args()
+    state = torch.load(o.checkpoint, weights_only=True, map_location="cpu")
+    model = Codec(Config.from_json(json.loads(state["config"])))
+    model.load_state_dict(state["average"])
+    model.set_exact(True)
+    model.eval().requires_grad_(False)
+
+    entry = Entry(model, o.out)
+    floats = export_float(model, o.out)
+    for name, path in floats.items():
+        path.rename(o.out / f"{name}.onnx")
+    entry.set_tables(CdfTables.gaussian(entry.scales), model_rows(), [np.array([-9.0])] * 2)
+    entry.write({})
+    codec = HierarchicalCodec(o.out)
+    images = crops(o.data, o.pictures, o.side, seed=11)
+    counts = Counts()
+    for i, image in enumerate(images):
+        counts.add(codec, image, (1.0, 0.75, 1.0, 0.5, 0.25, 1.0, 0.0)[i % 7], model_rows())
+    p = counts.trit_probabilities()
+    entry.set_tables(counts.base_tables(entry.scales), p, counts.thresholds())
+    if not o.float:
+        analysis = [{"image": x[None], "gain": np.ones(1, np.float32)} for x in images[:24]]
+        synthesis = synthesis_feeds(codec, images[:40])
+        for name, feeds in (("analysis", analysis), ("synthesis", synthesis)):
+            source = (o.out / f"{name}.onnx").rename(o.out / f"{name}.float")
+            quantise(source, o.out / f"{name}.onnx", feeds, o.reduce_range)
+            source.unlink()
+    entry.write(
+        {
+            "name": o.out.name,
+            "licence": "Apache-2.0 (weights); see DATA.md for the photographs they were trained on",
+            "ledger": json.loads(state["ledger"]),
+        }
+    )
+    print({p.name: p.stat().st_size for p in sorted(o.out.iterdir())}, entry.accumulators)
+
+
+if __name__ == "__main__":
+    main()

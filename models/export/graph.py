@@ -1,0 +1,165 @@
+"""A small builder of ONNX graphs of fixed-point layers: QLinearConv with power-of-two scales.
+
+`hierarchical.fixed` says why these give the same integers everywhere. Activations travel as uint8, signed grids
+with zero point 128. Biases that depend on quality are slices of one int32 input, `bias`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from models.hierarchical.fixed import FixedBlock, FixedConv, Grid, integers
+
+OPSET = 17
+IR_VERSION = 8
+MICROSOFT = "com.microsoft"
+"""Domain of QLinearAdd and QLinearMul, which every build of ONNX Runtime has."""
+
+
+def zero_point(grid: Grid) -> int:
+    return 128 if grid.low < 0 else 0
+
+
+class Value:
+    """A tensor in a graph: its name and the grid that its integers count in."""
+
+    def __init__(self, name: str, grid: Grid, zero: int | None = None) -> None:
+        self.name, self.grid = name, grid
+        self.zero = zero_point(grid) if zero is None else zero
+
+
+class Graph:
+    """Collects nodes; methods that add one return its output.
+
+    Args:
+        name: of the graph.
+        basis: (qualities, knots) spline basis at every quality index.
+    """
+
+    def __init__(self, name: str, basis: Tensor) -> None:
+        self.name, self.basis = name, basis
+        self.nodes: list[onnx.NodeProto] = []
+        self.initialisers: dict[bytes, onnx.TensorProto] = {}
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self.bias_rows: list[np.ndarray] = []
+        self.largest_accumulator = 0
+
+    def input(self, name: str, channels: int, grid: Grid, zero: int | None = None) -> Value:
+        shape = [1, channels, f"{name}_h", f"{name}_w"]
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+        return Value(name, grid, zero)
+
+    def output(self, value: Value | str, name: str, rank: int = 4) -> None:
+        source = value if isinstance(value, str) else value.name
+        self.nodes.append(helper.make_node("Identity", [source], [name]))
+        shape = [f"{name}_{i}" for i in range(rank)]
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+
+    def constant(self, array: np.ndarray) -> str:
+        key = array.dtype.str.encode() + repr(array.shape).encode() + array.tobytes()
+        if key not in self.initialisers:
+            self.initialisers[key] = numpy_helper.from_array(array, f"const{len(self.initialisers)}")
+        return self.initialisers[key].name
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: object) -> str:
+        name = f"node{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], domain=domain, **attributes))
+        return name
+
+    def scale(self, grid: Grid) -> str:
+        return self.constant(np.array(2.0**-grid.fraction, np.float32))
+
+    def zero(self, value: int) -> str:
+        return self.constant(np.array(value, np.uint8))
+
+    def format(self, value: Value) -> tuple[str, str, str]:
+        return value.name, self.scale(value.grid), self.zero(value.zero)
+
+    def bias(self, table: np.ndarray) -> str:
+        """(C,) slice of the graph's `bias` input, whose rows by quality index are `table` (Q, C)."""
+        start = sum(t.shape[1] for t in self.bias_rows)
+        self.bias_rows.append(table.astype(np.int32))
+        ends = [self.constant(np.array([v], np.int64)) for v in (start, start + table.shape[1])]
+        return self.op("Slice", "bias", *ends)
+
+    def layer(self, conv: FixedConv, x: Value) -> Value:
+        """`conv` applied to x."""
+        assert x.grid.fraction == conv.source.fraction
+        n = integers(conv, self.basis)
+        self.largest_accumulator = max(self.largest_accumulator, int(n.bound.max()))
+        bias = self.constant(n.bias[0].astype(np.int32)) if len(n.bias) == 1 else self.bias(n.bias)
+        size = conv.conv.kernel_size[0]
+        y = Value(
+            self.op(
+                "QLinearConv",
+                *self.format(x),
+                self.constant(n.weight.astype(np.int8)),
+                self.constant(n.scale.astype(np.float32)),
+                self.constant(np.zeros(len(n.scale), np.int8)),
+                self.scale(conv.target),
+                self.zero(zero_point(conv.target)),
+                bias,
+                kernel_shape=[size, size],
+                pads=[size // 2] * 4,
+                group=conv.conv.groups,
+            ),
+            conv.target,
+        )
+        whole = conv.target.high - conv.target.low == 255
+        return y if whole else Value(self.op("Clip", y.name, *self.limits(conv.target)), conv.target)
+
+    def limits(self, grid: Grid) -> tuple[str, str]:
+        return self.zero(grid.low + zero_point(grid)), self.zero(grid.high + zero_point(grid))
+
+    def add(self, a: Value, b: Value) -> Value:
+        """Saturating sum of two values of one grid."""
+        assert a.grid is b.grid
+        return Value(
+            self.op("QLinearAdd", *self.format(a), *self.format(b), *self.format(a)[1:], domain=MICROSOFT),
+            a.grid,
+        )
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        """Product on b's grid; a counts whole numbers."""
+        return Value(
+            self.op("QLinearMul", *self.format(a), *self.format(b), *self.format(b)[1:], domain=MICROSOFT),
+            b.grid,
+        )
+
+    def block(self, block: FixedBlock, x: Value) -> Value:
+        return self.add(x, self.layer(block.b, self.layer(block.a, self.layer(block.dw, x))))
+
+    def shuffle(self, x: Value) -> Value:
+        return Value(self.op("DepthToSpace", x.name, blocksize=2, mode="CRD"), x.grid)
+
+    def concat(self, values: list[Value]) -> Value:
+        """Along channels; all on grids of one fraction and zero point."""
+        first = values[0]
+        assert all(v.grid.fraction == first.grid.fraction and v.zero == first.zero for v in values)
+        return Value(self.op("Concat", *(v.name for v in values), axis=1), first.grid)
+
+    def flat(self, values: list[Value]) -> str:
+        shape = self.constant(np.array([-1], np.int64))
+        return self.op("Concat", *(self.op("Reshape", v.name, shape) for v in values), axis=0)
+
+    def bias_table(self) -> np.ndarray:
+        """(qualities, total) int32: row i is the `bias` input at quality index i."""
+        return np.concatenate(self.bias_rows, 1)
+
+    def model(self) -> onnx.ModelProto:
+        if self.bias_rows:
+            width = self.bias_table().shape[1]
+            self.inputs.append(helper.make_tensor_value_info("bias", TensorProto.INT32, [width]))
+        graph = helper.make_graph(
+            self.nodes, self.name, self.inputs, self.outputs, list(self.initialisers.values())
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        model = helper.make_model(graph, opset_imports=opsets)
+        model.ir_version = IR_VERSION
+        model.producer_name = "layercast"
+        onnx.checker.check_model(model)
+        return model

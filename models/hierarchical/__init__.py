@@ -1,0 +1,1 @@
+"""The flagship codec's networks; `config` is the one description that training and export share."""

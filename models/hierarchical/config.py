@@ -1,0 +1,74 @@
+"""The one description of the `hierarchical` codec's shape, shared by training, export and (as JSON) the runtime."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+PLANES = 3
+"""Planes of the embedded quantiser: steps 9, 3 and 1 (in units of the final step)."""
+
+PLANE_FACTOR = 3
+"""Ratio of one plane's step to the next one's; odd, so that the grids nest (DPICT, Lee et al. 2022)."""
+
+MEAN_FRACTION = 16
+"""The prior's means are integers in 1/16 of plane 0's step."""
+
+LOGIT_FRACTION = 4
+"""Trit logits are integers in quarters: the rate lost to the grid is about 0.1 %."""
+
+CENTRE_MIN, CENTRE_MAX = -2 * LOGIT_FRACTION, 8 * LOGIT_FRACTION
+"""Range of the centre logit (log odds of trit 0 against the geometric mean of -1 and +1), in quarters."""
+
+TILT_MAX = 4 * LOGIT_FRACTION
+"""Largest tilt logit (half the log odds of +1 against -1), in quarters; negative tilts mirror the trit."""
+
+SCALE_ROWS = 64
+"""Rows of plane 0's table: standard deviations SCALE_MIN * exp(index * SCALE_LOG_STEP), unit plane 0's step."""
+
+SCALE_MIN, SCALE_MAX = 0.06, 24.0
+SCALE_LOG_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_ROWS - 1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of every network.
+
+    Attributes:
+        latents: channels of the levels at strides 32, 16, 8.
+        widths: feature channels of analysis and synthesis at strides 32, 16, 8.
+        width4: feature channels of synthesis at stride 4.
+        depths: blocks of analysis and synthesis at strides 32, 16, 8.
+        prior: hidden channels of the priors at strides 32, 16, 8.
+        log_lambda: natural logarithms of lambda at quality 0 and 1 (rate in bits per pixel, distortion
+            lambda * 255**2 * MSE over RGB in [0, 1]).
+        step_energy: final step**2 * lambda, in units of (1/255)**2 (TRAINING.md: 26).
+        knots: knots of the quality splines over [0, 1].
+    """
+
+    latents: tuple[int, int, int] = (24, 32, 72)
+    widths: tuple[int, int, int] = (144, 144, 112)
+    width4: int = 40
+    depths: tuple[int, int, int] = (1, 2, 3)
+    prior: tuple[int, int, int] = (48, 64, 80)
+    log_lambda: tuple[float, float] = (math.log(0.0012), math.log(0.06))
+    step_energy: float = 26.0
+    knots: int = 6
+
+    def log_gain(self, quality: float) -> float:
+        """log(1 / step) of the final plane's step at `quality` (0..1), pixels in [0, 1]."""
+        low, high = self.log_lambda
+        return math.log(255.0) - 0.5 * (math.log(self.step_energy) - (low + quality * (high - low)))
+
+    @property
+    def plane_quality(self) -> float:
+        """How much quality one plane is worth: lambda grows by PLANE_FACTOR**2 with each plane."""
+        return 2 * math.log(PLANE_FACTOR) / (self.log_lambda[1] - self.log_lambda[0])
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Config:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})

@@ -1,0 +1,1 @@
+"""Training: one resumable command, `python -m models.training.train`."""

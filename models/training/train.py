@@ -1,0 +1,235 @@
+"""Train the `hierarchical` codec; stop and go on at any time, on a CPU or a CUDA device.
+
+    python -m models.training.train --data TRAIN --valid VALID --out run.pt --minutes 60
+    python -m models.training.train ... --out run.pt          # goes on where run.pt stopped
+
+Objective per sample (TRAINING.md): (rate + lambda * 255**2 * MSE) / sqrt(lambda), lambda log-uniform. Most samples
+are coded whole: they train analysis, synthesis and the direct prior. The others are cut at a random place of the
+layered stream (OHM eq. 6) and train synthesis with the lambda of the precision they have reached (OHM eq. 10). The
+exact prior learns plane 0 on noisy and planes 1-2 on hard symbols, from detached latents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.hierarchical.codec import Codec, Cut
+from models.hierarchical.config import Config
+from models.training.data import Photographs
+from models.training.evaluate import evaluate
+from models.training.muon import Muon, split_parameters
+from models.training.sketch import load_sketch
+
+MUON_RATES = {"matrices": 0.02, "exact_matrices": 0.006}
+ADAM_RATES = {"linear": 1e-3, "rest": 3e-3, "exact_rest": 1e-3}
+WARM_UP_STEPS = 200
+EMA_DECAY = 0.9985
+EXACT_FROM = 0.65
+"""Share of the run after which the exact prior runs on its integer grids."""
+
+
+def arguments() -> argparse.Namespace:
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--data", required=True, help="folder of training pictures")
+    ap.add_argument("--valid", help="folder of pictures to choose checkpoints on")
+    ap.add_argument("--out", required=True, type=Path, help="checkpoint; read first if it exists")
+    ap.add_argument(
+        "--start", type=Path, help="weights to start a new run from (a checkpoint of this trainer)"
+    )
+    ap.add_argument("--sketch", help="prototype checkpoint to start a new run from")
+    ap.add_argument("--minutes", type=float, default=60, help="length of the whole run, over all its pieces")
+    ap.add_argument("--piece", type=float, default=1e9, help="stop this piece after so many minutes")
+    ap.add_argument("--batch", type=int, default=8)
+    ap.add_argument("--cuts", type=int, default=2, help="samples of a batch that are cut")
+    ap.add_argument("--crop", type=int, default=160)
+    ap.add_argument("--rate", type=float, default=1.0, help="factor on every learning rate")
+    ap.add_argument("--exact-from", type=float, default=EXACT_FROM)
+    ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    ap.add_argument(
+        "--mixed", action="store_true", help="bfloat16 in the correcting networks (CUDA, AVX512-BF16)"
+    )
+    ap.add_argument("--compile", action="store_true", help="torch.compile the transforms")
+    ap.add_argument("--threads", type=int, default=0, help="CPU threads; 1 on a machine with other work")
+    ap.add_argument("--save-every", type=float, default=5, help="minutes between checkpoints")
+    return ap.parse_args()
+
+
+def random_cut(batch: int, cuts: int, device: str) -> Cut:
+    """No cut for the first samples; for the last `cuts`, a place that is denser towards the stream's end."""
+    cut = Cut.none(batch, torch.device(device))
+    for i in range(batch - cuts, batch):
+        place = torch.rand(()).item() ** 0.7
+        if place < 0.2:
+            cut.levels[i] = int(torch.randint(1, 5, ()).item())
+            cut.plane[i], cut.share[i] = (0, 0.0)
+        else:
+            within = (place - 0.2) / 0.4
+            cut.plane[i] = 1 if within < 1 else 2
+            share = within - int(within)
+            cut.share[i] = 0.0 if share < 0.1 else share
+    return cut
+
+
+class Run:
+    """Everything that a checkpoint carries."""
+
+    def __init__(self, o: argparse.Namespace) -> None:
+        self.o = o
+        self.config = Config()
+        self.model = Codec(self.config).to(o.device, memory_format=torch.channels_last)
+        if o.sketch:
+            load_sketch(self.model, o.sketch)
+        if o.start:
+            self.model.load_state_dict(
+                torch.load(o.start, weights_only=True, map_location=o.device)["average"]
+            )
+        self.average = copy.deepcopy(self.model)
+        for part in (self.model.analysis, self.model.synthesis, self.model.direct):
+            part.mixed = o.mixed
+        params = split_parameters(self.model)
+        self.muon = Muon([{"params": params[name], "lr": MUON_RATES[name]} for name in MUON_RATES])
+        groups = [{"params": params[name], "lr": rate} for name, rate in ADAM_RATES.items()]
+        self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0)
+        for group in (*self.muon.param_groups, *self.adam.param_groups):
+            group["peak"] = group["lr"]
+        self.step, self.pixels, self.seconds, self.ledger = 0, 0, 0.0, []
+        if o.out.exists():
+            self.load(torch.load(o.out, weights_only=True, map_location=o.device))
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+        self.step, self.pixels, self.seconds = state["step"], state["pixels"], state["seconds"]
+        self.ledger = json.loads(state["ledger"])
+
+    def save(self) -> None:
+        state = {
+            "config": json.dumps(self.config.to_json()),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "muon": self.muon.state_dict(),
+            "adam": self.adam.state_dict(),
+            "step": self.step,
+            "pixels": self.pixels,
+            "seconds": self.seconds,
+            "ledger": json.dumps(self.ledger),
+        }
+        partial = self.o.out.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.o.out)
+
+    def one_step(self, data: Photographs, progress: float) -> dict[str, float]:
+        o = self.o
+        factor = (
+            min(1.0, (self.step + 1) / WARM_UP_STEPS)
+            * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
+            * o.rate
+        )
+        for group in (*self.muon.param_groups, *self.adam.param_groups):
+            group["lr"] = group["peak"] * factor
+        exact = progress >= o.exact_from
+        if exact != self.model.exact:
+            self.model.set_exact(exact)
+            self.average.set_exact(exact)
+        x = data.batch(o.batch)
+        q = torch.rand(o.batch, device=o.device)
+        cut, full = random_cut(o.batch, o.cuts, o.device), o.batch - o.cuts
+        low, high = self.config.log_lambda
+        result = self.model(x, q, cut, full)
+        pixels = x.shape[2] * x.shape[3]
+        reached = cut_quality(cut, q, self.config)
+        lam = torch.exp(low + q * (high - low)) * 255**2
+        lam_reached = torch.exp(low + reached * (high - low)) * 255**2
+        mse = (result.picture.float() - x).pow(2).mean((1, 2, 3))
+        distortion = (lam_reached.sqrt() * mse).mean()
+        direct = (result.direct / pixels / lam[:full].sqrt()).sum() / o.batch
+        planes = [(bits / pixels / lam.sqrt()).mean() for bits in result.planes]
+        loss = 3 * (distortion + direct + sum(planes))
+        self.muon.zero_grad()
+        self.adam.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.muon.step()
+            self.adam.step()
+        decay = min(EMA_DECAY, (self.step + 1) / (self.step + 20))
+        with torch.no_grad():
+            for a, p in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                a.lerp_(p, 1 - decay)
+        self.step += 1
+        self.pixels += o.batch * pixels
+        names = ("loss", "distortion", "direct", "p0", "p1", "p2")
+        return dict(
+            zip(
+                names,
+                (loss.item(), 3 * distortion.item(), 3 * direct.item(), *(3 * p.item() for p in planes)),
+                strict=True,
+            )
+        )
+
+
+def cut_quality(cut: Cut, q: torch.Tensor, config: Config) -> torch.Tensor:
+    """The quality that a cut sample's precision amounts to (B,), for its lambda."""
+    planes = torch.where(cut.plane == 0, 0.0, cut.plane - 1 + cut.share)
+    planes = planes - (4 - cut.levels) / 4
+    return q - config.plane_quality * (2 - planes)
+
+
+def main() -> None:
+    o = arguments()
+    if o.threads:
+        torch.set_num_threads(o.threads)
+    torch.manual_seed(int(time.time()) % 2**31)
+    run = Run(o)
+    data = Photographs(o.data, o.crop, seed=run.step, device=o.device)
+    if o.compile:
+        run.model.analysis = torch.compile(run.model.analysis)
+        run.model.synthesis = torch.compile(run.model.synthesis)
+    started, before, saved, sums, count = time.time(), run.seconds, time.time(), {}, 0
+    while True:
+        run.seconds = before + time.time() - started
+        progress = run.seconds / 60 / o.minutes
+        if progress >= 1 or (time.time() - started) / 60 >= o.piece:
+            break
+        for name, value in run.one_step(data, progress).items():
+            sums[name] = sums.get(name, 0.0) + value
+        count += 1
+        if count == 100:
+            line = " ".join(f"{name} {value / count:.4f}" for name, value in sums.items())
+            print(
+                f"step {run.step} {run.seconds:.0f} s {run.pixels / 1e9:.2f} Gpx exact {run.model.exact} {line}",
+                flush=True,
+            )
+            sums, count = {}, 0
+        if time.time() - saved > o.save_every * 60:
+            run.save()
+            data.refresh()
+            saved = time.time()
+    rows = evaluate(run.average.eval(), o.valid, crop=256) if o.valid else []
+    run.ledger.append(
+        {
+            "steps": run.step,
+            "gigapixels": run.pixels / 1e9,
+            "seconds": round(run.seconds),
+            "device": o.device,
+            "valid": rows,
+        }
+    )
+    run.save()
+    for row in rows:
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

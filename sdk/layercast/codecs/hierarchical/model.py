@@ -1,0 +1,201 @@
+"""A zoo entry of the `hierarchical` codec: networks, tables and numbers, checked before use."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layercast.entropy import CdfTables
+from layercast.errors import ModelError
+from layercast.runtime import Session, SessionOptions
+from layercast.runtime.session import MAX_MODEL_BYTES
+
+DEFAULT_ENTRY = "hierarchical-1"
+"""The zoo entry that ships with this version."""
+
+FORMAT = 1
+"""Version of the entry's layout; a newer one needs a newer layercast."""
+
+PRIOR_NETWORKS = ("base16", "base8a", "base8b", "plane1", "plane2")
+TRANSFORMS = ("analysis", "synthesis")
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneTables:
+    """How the trits of one refinement plane are ordered.
+
+    Attributes:
+        classes: (weights * 2048,) uint8: class of worth of a symbol by `row key + 2048 * channel weight`;
+            `SKIP` where the trit is near-certain and not coded.
+        count: classes of this plane.
+    """
+
+    classes: NDArray[np.uint8]
+    count: int
+
+
+SKIP = 255
+"""Class of a symbol that is not coded."""
+
+ROW_MIRROR = 1024
+"""Flag on a row: the trit is mirrored."""
+
+KEYS = 2 * ROW_MIRROR
+
+
+class Model:
+    """Networks and tables of one entry.
+
+    Args:
+        folder: the entry's files; None for the one inside the package.
+        options: how the networks run.
+
+    Raises:
+        ModelError: a file is missing, damaged, of a newer format, or fails its known-answer test.
+    """
+
+    def __init__(self, folder: str | Path | None = None, options: SessionOptions | None = None) -> None:
+        self.options = options or SessionOptions()
+        self.files = _Files(folder)
+        self.manifest = self.files.manifest
+        data = self.files.arrays("tables.npz")
+        config = self.manifest["config"]
+        self.latents: tuple[int, int, int] = tuple(config["latents"])
+        self.log_lambda: tuple[float, float] = tuple(config["log_lambda"])
+        self.step_energy: float = config["step_energy"]
+        self.base_tables = CdfTables.from_bytes(self.files.read("base.cdf"))
+        self.trit_tables = CdfTables.from_bytes(self.files.read("trits.cdf"))
+        self.top_mean: NDArray[np.int16] = data["top_mean"]
+        self.top_scale: NDArray[np.uint8] = data["top_scale"]
+        self.biases = {name: data[f"bias_{name}"] for name in PRIOR_NETWORKS if f"bias_{name}" in data}
+        self.key_table: NDArray[np.int16] = data["key_table"]
+        self.trit_mean: NDArray[np.float32] = data["trit_mean"]
+        self.trit_energy: NDArray[np.float32] = data["trit_energy"]
+        self.channel_weight: NDArray[np.uint8] = data["channel_weight"]
+        self.latent_energy: NDArray[np.float32] = data["latent_energy"]
+        self.planes = tuple(PlaneTables(data[f"classes{p}"], int(data[f"class_count{p}"])) for p in (1, 2))
+        digest = hashlib.sha256(b"hierarchical")
+        for name in (*(f"{n}.onnx" for n in PRIOR_NETWORKS), "tables.npz", "base.cdf", "trits.cdf"):
+            digest.update(self.files.read(name))
+        self.fingerprint = digest.digest()[:16]
+        self._prior_options = SessionOptions("CPU", self.options.threads, self.options.optimise)
+
+    @cached_property
+    def networks(self) -> Mapping[str, Session]:
+        """The exact prior's networks, loaded at first use."""
+        return {
+            name: Session(self.files.read(f"{name}.onnx"), name, self._prior_options)
+            for name in PRIOR_NETWORKS
+        }
+
+    @cached_property
+    def analysis(self) -> Session:
+        return Session(self.files.read("analysis.onnx"), "analysis", self.options)
+
+    @cached_property
+    def synthesis(self) -> Session:
+        return Session(self.files.read("synthesis.onnx"), "synthesis", self.options)
+
+    def prior(self, name: str, quality_index: int, **feeds: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run one of the prior's networks at a quality index."""
+        if name in self.biases:
+            feeds["bias"] = self.biases[name][quality_index]
+        return self.networks[name].run(feeds)
+
+    def log_gain(self, quality_index: int) -> float:
+        """log(1 / final step) for pixels in 0..1."""
+        low, high = self.log_lambda
+        log_lambda = low + quality_index / 255 * (high - low)
+        return math.log(255.0) - 0.5 * (math.log(self.step_energy) - log_lambda)
+
+    @property
+    def plane_quality(self) -> float:
+        """How much quality one plane is worth."""
+        return 2 * math.log(3) / (self.log_lambda[1] - self.log_lambda[0])
+
+    def self_test(self) -> None:
+        """Run the prior on a fixed vector and compare with the manifest's known answer.
+
+        Raises:
+            ModelError: this machine's arithmetic gives other integers, so no stream could be decoded.
+        """
+        answer = known_answer(self)
+        if answer != self.manifest["known_answer"]:
+            raise ModelError(
+                f"the exact prior gives {answer[:12]}, expected {self.manifest['known_answer'][:12]}",
+                hint="this ONNX Runtime or execution provider is not exact: try another version",
+            )
+
+
+def known_answer(model: Model) -> str:
+    """SHA-256 over every integer output of the prior for a fixed pseudo-random input."""
+    c32, c16, c8 = model.latents
+    shapes = {"32": (1, c32, 2, 3), "16": (1, c16, 4, 6), "8": (1, c8, 8, 12)}
+    state = np.random.RandomState(20)  # the legacy generator: its stream is frozen
+    digest = hashlib.sha256()
+
+    def draw(low: int, high: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        return state.randint(low, high + 1, shape).astype(np.uint8)
+
+    known = {level: draw(64, 192, shape) for level, shape in shapes.items()}
+    rest = {
+        f"{name}{level}": draw(low, high, shape)
+        for name, low, high in (("s", 128, 248), ("u", 0, 2), ("g", 0, 2), ("e", 0, 63))
+        for level, shape in shapes.items()
+    }
+    values = {f"c{level}": x for level, x in known.items()}
+    for quality in (0, 255):
+        a = model.prior("base16", quality, c32=known["32"])
+        b = model.prior("base8a", quality, x16=a["x16"], c16=known["16"])
+        c = model.prior("base8b", quality, x8=b["x8"], c8a=known["8"][:, : c8 // 2])
+        p = model.prior("plane1", quality, **values, **rest, x16=b["x16m"], x8=c["x8m"])
+        r = model.prior("plane2", quality, **values, **rest, x16=p["y16"], x8=p["y8"])
+        for outputs in (a, b, c, p, r):
+            for name in sorted(outputs):
+                digest.update(outputs[name].tobytes())
+    return digest.hexdigest()
+
+
+class _Files:
+    """An entry's files with their checksums."""
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self._root = Path(folder) if folder is not None else resources.files("layercast.zoo") / DEFAULT_ENTRY
+        try:
+            self.manifest: dict[str, Any] = json.loads((self._root / "manifest.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise ModelError(f"no readable manifest in {self._root}", hint="reinstall layercast") from error
+        if self.manifest.get("format") != FORMAT:
+            raise ModelError(
+                f"zoo entry of format {self.manifest.get('format')}, this layercast reads {FORMAT}",
+                hint="update layercast",
+            )
+        self._cache: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes:
+        if name not in self._cache:
+            try:
+                data = (self._root / name).read_bytes()
+            except OSError as error:
+                raise ModelError(f"model file {name} is missing", hint="reinstall layercast") from error
+            if len(data) > MAX_MODEL_BYTES or hashlib.sha256(data).hexdigest() != self.manifest["files"].get(
+                name
+            ):
+                raise ModelError(f"model file {name} is damaged", hint="reinstall layercast")
+            self._cache[name] = data
+        return self._cache[name]
+
+    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}

@@ -1,0 +1,1 @@
+"""Networks and tables that ship with layercast; made by `models/export`."""
