@@ -211,6 +211,14 @@ def test_inserted_and_missing_bytes_cost_the_units_they_touch():
     assert unpack(reader[1]).damage is not None
 
 
+def test_the_next_record_is_found_wherever_it_lies():
+    """A search reads 256 bytes, then twice as many each time; a record may begin across any such border."""
+    for gap in range(1, 900):
+        reader = read(FILE[: ENDS[1]] + b"\0" * gap + FILE[ENDS[1] : ENDS[-1]])
+        assert list(reader) == UNITS
+        assert reader.damaged == 1
+
+
 def test_a_damaged_unit_raises_when_it_is_asked_for():
     damaged = bytearray(FILE)
     damaged[ENDS[1]] ^= 1
