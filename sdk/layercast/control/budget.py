@@ -1,12 +1,14 @@
-"""A bitrate as a token bucket, and the allocator that holds a peer to one.
+"""A bitrate as a token bucket, the rule that spends it on frames, and the allocator of a fixed bitrate.
 
-A frame of layercast has many thin layers, so the longest prefix that fits the bucket leaves less than one
-layer unspent, and that is carried to the next frame: the sent rate sits at the cap, not somewhere below it.
+A frame of layercast has many thin layers, so the longest prefix that a frame's share of the rate can pay
+leaves less than one layer unspent, and that is carried to the next frame: the sent rate sits at the cap, not
+somewhere below it. Large frames (busy pictures, key frames) get a larger share and small ones a smaller, so
+that the layer count, and with it the quality, stays even.
 
 >>> allocator = FixedBudgetAllocator(max_bitrate_bps=80_000, max_layers=None)
 >>> ends = (20, 200, 400, 600, 800)       # bytes of the unit with 0, 1, 2, 3, 4 layers
 >>> [allocator.decide(n / 20, ends, FrameKind.KEY, ()) for n in range(1, 9)]
-[4, 3, 2, 3, 2, 3, 2, 3]
+[4, 2, 3, 2, 3, 2, 3, 2]
 """
 
 from __future__ import annotations
@@ -16,12 +18,20 @@ from collections import deque
 from collections.abc import Sequence
 from statistics import median_low
 
-from layercast.bitstream.types import FrameKind
+from layercast.bitstream.types import MAX_LAYERS, FrameKind
 from layercast.errors import ConfigError
 
 BURST_S = 0.1
-"""Default depth of a bucket, in seconds of its rate: three frames at 30 frames/s. What a pause saves up goes
+"""Least depth of a bucket, in seconds of its rate: three frames at 30 frames/s. What a pause saves up goes
 out as one burst, and waits that long at a link of this rate."""
+
+DEBT_S = 0.08
+"""How far a large frame may overdraw the bucket, in seconds of the rate: it waits that much longer on the
+link, and the frames after it pay it off."""
+
+PAY_OFF_S = 0.5
+"""Time over which a debt, or what was saved up, is spread over the frames, in seconds: short enough that a
+queue does not last, long enough that no single frame loses its layers."""
 
 OVERDRAFT_S = 0.2
 """A first layer is still sent while the debt is smaller than this, in seconds of the rate: the large first
@@ -36,6 +46,12 @@ CAP_MARGIN = 0.015
 MAX_INTERVAL_S = 2.0
 """Longest time between frames for which tokens are saved, in seconds; slower streams stay below their cap."""
 
+MEAN_FRAMES = 30
+"""Frames over which the usual size of a frame is averaged: about one second of video."""
+
+MAX_RATIO = 4.0
+"""Largest share of a frame against the usual one; a key frame is seldom more than a few delta frames."""
+
 _GAPS = 9
 """Gaps between frames whose median is the frame interval; odd, and four outliers do not move it."""
 
@@ -44,7 +60,7 @@ class TokenBucket:
     """Bytes that may be sent, growing with time.
 
     Args:
-        rate_bps: bits per second, > 0.
+        rate_bps: bits per second, > 0; may be set at any time.
         burst_s: depth in seconds of the rate; the bucket starts full.
 
     Raises:
@@ -85,7 +101,7 @@ class TokenBucket:
         self._level = max(self._level - size, min(self._level, -self.bytes_of(MAX_DEBT_S)))
 
 
-def longest_prefix(ends: Sequence[int], budget_bytes: int, max_layers: int | None) -> int:
+def longest_prefix(ends: Sequence[int], budget_bytes: float, max_layers: int | None) -> int:
     """The most layers that fit.
 
     Args:
@@ -100,11 +116,82 @@ def longest_prefix(ends: Sequence[int], budget_bytes: int, max_layers: int | Non
     return fitting if max_layers is None else min(fitting, max_layers)
 
 
+class Spender:
+    """Spends a bucket on one stream's frames so that the layer count stays even.
+
+    A frame's share is what the rate earns in one frame interval, times its size against the usual one, plus a
+    part of what the bucket has too much or too little (over PAY_OFF_S). What a share leaves unspent because
+    the next layer did not fit is carried whole.
+
+    Args:
+        rate_bps: bits per second, > 0; `bucket.rate_bps` may be changed at any time.
+    """
+
+    __slots__ = ("_carry", "_gaps", "_last_s", "_mean", "_seen", "bucket")
+
+    def __init__(self, rate_bps: float) -> None:
+        self.bucket = TokenBucket(rate_bps, BURST_S)
+        self._carry = 0.0
+        self._last_s: float | None = None
+        self._gaps: deque[float] = deque(maxlen=_GAPS)
+        self._mean = [0.0] * (MAX_LAYERS + 1)
+        self._seen = [0] * (MAX_LAYERS + 1)
+
+    @property
+    def interval_s(self) -> float:
+        """The usual time between two frames, seconds; 0.0 before the second frame."""
+        return median_low(self._gaps) if self._gaps else 0.0
+
+    def begin(self, now_s: float) -> None:
+        """A frame is about to be decided: the bucket earns what the time was worth."""
+        if self._last_s is not None:
+            self._gaps.append(min(MAX_INTERVAL_S, max(0.0, now_s - self._last_s)))
+        self._last_s = now_s
+        # Two intervals: one interval's income on top of what the last frame left.
+        self.bucket.burst_s = max(BURST_S, 2 * self.interval_s)
+        self.bucket.refill(now_s)
+
+    def spend(self, ends: Sequence[int], max_layers: int | None, most_bytes: float | None = None) -> int:
+        """Layers of this frame, 0 to skip it; paid at once.
+
+        Args:
+            ends: bytes of the unit trimmed to k layers, k = 0..number of layers (at most MAX_LAYERS).
+            max_layers: upper limit, None for none.
+            most_bytes: upper limit for all layers but the first, None for none.
+        """
+        bucket = self.bucket
+        if len(ends) < 2:
+            return 0
+        income = bucket.bytes_of(self.interval_s or BURST_S)
+        share = income * self._ratio(ends)
+        saved = bucket.available - self._carry - income
+        share += saved * min(1.0, (self.interval_s or BURST_S) / PAY_OFF_S)
+        budget = min(self._carry + share, bucket.available + bucket.bytes_of(DEBT_S))
+        if most_bytes is not None:
+            budget = min(budget, most_bytes)
+        keep = longest_prefix(ends, budget, max_layers)
+        if keep == 0 and bucket.available > -bucket.bytes_of(OVERDRAFT_S):
+            keep = 1
+        spent = ends[keep] if keep else 0
+        bucket.take(spent)
+        finer = ends[keep + 1] - spent if keep + 1 < len(ends) else 0
+        self._carry = min(max(0.0, self._carry + share - spent), float(finer))
+        return keep
+
+    def _ratio(self, ends: Sequence[int]) -> float:
+        """Size of this frame against the usual one, compared at the layers that it has."""
+        for number in range(1, len(ends)):
+            self._seen[number] = seen = min(MEAN_FRAMES, self._seen[number] + 1)
+            self._mean[number] += (ends[number] - self._mean[number]) / seen
+        top = len(ends) - 1
+        return min(MAX_RATIO, ends[top] / self._mean[top]) if self._mean[top] > 0 else 1.0
+
+
 class FixedBudgetAllocator:
     """Keeps a peer below a stated bitrate and layer count, and as close to it as layers allow.
 
-    Each frame gets the longest prefix that the bucket can pay. A first layer may overdraw it, so that frames
-    are not skipped because one was large; a cap below the rate of the first layers alone skips frames evenly.
+    A first layer may overdraw the bucket, so that frames are not skipped because one was large; a cap below
+    the rate of the first layers alone skips frames evenly.
 
     Args:
         max_bitrate_bps: bits per second, None for no limit. The mean of any ten seconds stays below it, give
@@ -116,14 +203,8 @@ class FixedBudgetAllocator:
     """
 
     def __init__(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
-        if max_layers is not None and max_layers < 1:
-            raise ConfigError(f"at most {max_layers} layers", hint="give 1 or more; None is no limit")
-        self._max_layers = max_layers
-        self._bucket = (
-            None if max_bitrate_bps is None else TokenBucket(max_bitrate_bps * (1 - CAP_MARGIN), BURST_S)
-        )
-        self._last_s: float | None = None
-        self._gaps: deque[float] = deque(maxlen=_GAPS)
+        self._max_layers = check_layers(max_layers)
+        self._spender = None if max_bitrate_bps is None else Spender(max_bitrate_bps * (1 - CAP_MARGIN))
 
     def decide(self, now_s: float, ends: Sequence[int], kind: FrameKind, gains_db: Sequence[float]) -> int:
         """Layers of this frame to send now, already paid for; 0: skip the frame.
@@ -134,21 +215,14 @@ class FixedBudgetAllocator:
             kind: key or delta frame; unused here.
             gains_db: what each layer adds, dB; unused here.
         """
-        if self._bucket is None:
+        if self._spender is None:
             return longest_prefix(ends, ends[-1], self._max_layers)
-        bucket = self._bucket
-        bucket.burst_s = self._depth_s(now_s)
-        bucket.refill(now_s)
-        keep = longest_prefix(ends, bucket.available, self._max_layers)
-        if keep == 0 and len(ends) > 1 and bucket.available > -bucket.bytes_of(OVERDRAFT_S):
-            keep = 1
-        if keep:
-            bucket.take(ends[keep])
-        return keep
+        self._spender.begin(now_s)
+        return self._spender.spend(ends, self._max_layers)
 
-    def _depth_s(self, now_s: float) -> float:
-        """Deep enough for two frames of this stream: one interval's income, and what the last frame left."""
-        if self._last_s is not None:
-            self._gaps.append(min(MAX_INTERVAL_S, max(0.0, now_s - self._last_s)))
-        self._last_s = now_s
-        return max(BURST_S, 2 * median_low(self._gaps)) if self._gaps else BURST_S
+
+def check_layers(max_layers: int | None) -> int | None:
+    """Raises ConfigError for a limit below 1."""
+    if max_layers is not None and max_layers < 1:
+        raise ConfigError(f"at most {max_layers} layers", hint="give 1 or more; None is no limit")
+    return max_layers
