@@ -14,6 +14,7 @@ from typing import Any
 
 from layercast.bitstream import pack
 from layercast.bitstream.types import FrameHeader, FrameKind, PictureInfo, StreamDescription
+from layercast.transport.sender import Sender
 
 LAYERS = 10
 LAYER_BYTES = 1000
@@ -64,6 +65,16 @@ async def eventually(condition: Callable[[], Any], what: str = "the condition") 
         if time.monotonic() > deadline_s:
             raise AssertionError(f"{what} did not come true within {PATIENCE_S} s")
         await asyncio.sleep(0.001)
+
+
+async def unlimited(sender: Sender) -> None:
+    """Wait until the sender knows that somebody takes everything."""
+
+    def asked_for_all() -> bool:
+        now = sender.statistics()
+        return now.wanted and not now.max_layers and not now.max_bitrate_bps
+
+    await eventually(asked_for_all, "a demand without limits")
 
 
 async def within(work: Awaitable[Any]) -> Any:

@@ -11,7 +11,7 @@ from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 
-from .harness import DESCRIPTION, LAYERS, FakeClock, eventually, live, take, unit
+from .harness import DESCRIPTION, LAYERS, FakeClock, eventually, live, take, unit, unlimited
 
 
 @live
@@ -23,8 +23,8 @@ async def test_each_receiver_gets_the_layers_it_asked_for():
         Receiver(relay.address, "cam", decode=False, max_layers=3) as few,
         Receiver(relay.address, "cam", decode=False, max_layers=1) as one,
     ):
-        await sender.ready(5)
         await eventually(lambda: relay.statistics().subscribers == 3)
+        await unlimited(sender)
         for number in range(5):
             whole = unit(number)
             assert await sender.send_unit(whole)
@@ -72,8 +72,7 @@ async def test_a_quarter_of_the_bitrate_is_nearly_all_used_while_a_neighbour_get
         Receiver(relay.address, "cam", decode=False) as free,
     ):
         await eventually(lambda: relay.statistics().subscribers == 2)
-        await sender.ready(5)
-        await eventually(lambda: sender.statistics().wanted)
+        await unlimited(sender)
 
         def settled(count: int) -> bool:
             boxes = relay.statistics().streams["cam"].subscribers
@@ -130,7 +129,7 @@ async def test_a_budget_can_change_while_frames_flow():
         Receiver(relay.address, "cam", decode=False) as _other,
     ):
         await eventually(lambda: relay.statistics().subscribers == 2)
-        await sender.ready(5)
+        await unlimited(sender)
         seen = []
         for number, layers in enumerate([2, 7, LAYERS, 1]):
             if number:
@@ -155,7 +154,7 @@ async def test_a_delta_stream_stays_decodable_under_a_budget():
         Receiver(relay.address, "cam", decode=False) as free,
     ):
         await eventually(lambda: relay.statistics().subscribers == 2)
-        await sender.ready(5)
+        await unlimited(sender)
         layers: dict[int, int] = {}
         for number in range(90):
             await sender.send_unit(unit(number, reference=None if number % 15 == 0 else number - 1))

@@ -169,15 +169,29 @@ async def test_a_peer_that_vanishes_without_a_word_is_noticed_in_the_stated_time
             await take(receiver, 1)
 
 
-@live
-async def test_a_second_sender_of_the_same_name_is_refused_while_the_first_is_there():
-    async with Relay() as relay:
-        async with Sender(relay.address, "cam", description=DESCRIPTION) as first:
+def test_a_second_sender_of_the_same_name_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("layercast.transport.link.TAKEN_PATIENCE_S", 0.5)
+
+    @live
+    async def attempt() -> None:
+        async with Relay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as first:
             await eventually(lambda: first.statistics().link.connected)
             async with Sender(relay.address, "cam", description=DESCRIPTION) as second:
                 with pytest.raises(RefusedError, match="already has a sender"):
                     await second.ready(5)
+
+    attempt()
+
+
+@live
+async def test_a_second_sender_that_is_patient_gets_the_name_when_the_first_is_gone():
+    """As when a camera restarts before the relay has noticed that it was gone."""
+    async with Relay() as relay, contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Sender(relay.address, "cam", description=DESCRIPTION))
+        await eventually(lambda: first.statistics().link.connected)
         async with Sender(relay.address, "cam", description=DESCRIPTION) as second:
+            await eventually(lambda: "already has a sender" in second.statistics().link.last_error)
+            await first.aclose()
             await eventually(lambda: second.statistics().link.connected)
 
 

@@ -13,7 +13,7 @@ from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender, describe
 
-from .harness import eventually, live, take, unit, within
+from .harness import eventually, live, take, unit, unlimited, within
 from .planes import PlaneCodec, picture
 
 
@@ -25,9 +25,8 @@ async def test_fewer_layers_make_a_coarser_picture():
         Receiver(relay.address, "cam", codec=PlaneCodec(), max_layers=1) as receiver,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as full,
     ):
-        await sender.ready(5)
         await eventually(lambda: relay.statistics().subscribers == 2)
-        await eventually(lambda: sender.statistics().wanted)
+        await unlimited(sender)
         await sender.send(picture(0b11100100))
         (frame,) = await take(receiver, 1)
         assert frame.layers == 1

@@ -19,6 +19,7 @@ from layercast.errors import ConfigError
 from layercast.transport.received import ReceivedFrame
 from layercast.transport.receiver import Receiver, ReceiverStatistics
 from layercast.transport.sender import Sender, SenderStatistics
+from layercast.transport.tasks import limited
 
 if TYPE_CHECKING:
     from layercast.codecs.base import Image
@@ -162,7 +163,7 @@ class BlockingReceiver(_Facade):
 
     async def _next(self, timeout_s: float) -> ReceivedFrame | None:
         try:
-            return await asyncio.wait_for(self._receiver.__anext__(), timeout_s)
+            return await limited(self._receiver.__anext__(), timeout_s)
         except asyncio.TimeoutError:
             return None
 

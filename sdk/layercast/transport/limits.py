@@ -39,6 +39,10 @@ PEER_LOSS_S = 5.0
 """A vanished or stopped peer is noticed within this many seconds: ping interval + timeout + half a second of
 slack."""
 
+TAKEN_PATIENCE_S = PEER_LOSS_S + 1.0
+"""How long a sender tries to get a name that another sender holds, in seconds: until a relay must have
+noticed that the other, perhaps the same camera before its power failed, is gone."""
+
 CONNECT_TIMEOUT_S = 5.0
 """One connection attempt, in seconds: TCP to the other side of the world takes under one."""
 

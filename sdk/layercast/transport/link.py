@@ -8,9 +8,9 @@ layercast's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ from layercast.errors import ConnectError, LayercastError, RefusedError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.backoff import Backoff
 from layercast.transport.channel import open_channel
-from layercast.transport.status import FATAL, from_status
+from layercast.transport.limits import CLOSE_TIMEOUT_S, TAKEN_PATIENCE_S
+from layercast.transport.status import FATAL, TakenError, from_status
+from layercast.transport.tasks import limited
 from layercast.transport.wire import HELLO_KEY, STREAM_KEY, from_metadata, to_metadata
 
 Call = Any
@@ -53,7 +55,7 @@ class LinkStatistics:
     last_error: str
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def open_call(
     target: str, method: str, hello: Message, max_receive_bytes: int
 ) -> AsyncIterator[tuple[Call, pb.StreamInfo]]:
@@ -68,8 +70,11 @@ async def open_call(
     try:
         call = channel.stream_stream(method)(metadata=to_metadata(HELLO_KEY, hello))
         metadata = await call.initial_metadata()
-        if call.done():
-            raise from_status(await call.code(), await call.details(), target)
+        if not any(name == STREAM_KEY for name, _ in metadata or ()):
+            # A refusal: its status is on the way. Anything else that says nothing is no relay.
+            with contextlib.suppress(asyncio.TimeoutError):
+                code = await limited(call.code(), CLOSE_TIMEOUT_S)
+                raise from_status(code, await call.details(), target)
         yield call, from_metadata(metadata, STREAM_KEY, pb.StreamInfo)
     finally:
         if call is not None:
@@ -117,7 +122,8 @@ class Link:
 
         Raises:
             LayercastError: one that trying again does not cure, or the last one when it is time to give up. A
-                refusal is fatal until frames have flowed once, and waited out afterwards.
+                refusal is fatal until frames have flowed once, and waited out afterwards; a name that is
+                taken is waited for TAKEN_PATIENCE_S.
         """
         self._alive_s = time.monotonic()
         while True:
@@ -137,7 +143,7 @@ class Link:
                     self._alive_s = time.monotonic()
             self._last_error = str(error)
             wait_s = self._backoff.next_s()
-            if isinstance(error, FATAL) or (isinstance(error, RefusedError) and not self._flowed):
+            if isinstance(error, FATAL) or (isinstance(error, RefusedError) and self._is_final(error)):
                 raise error
             if self._give_up_after_s is not None:
                 left_s = self._alive_s + self._give_up_after_s - time.monotonic()
@@ -146,25 +152,13 @@ class Link:
                 wait_s = min(wait_s, left_s)
             await asyncio.sleep(wait_s)
 
+    def _is_final(self, error: RefusedError) -> bool:
+        if self._flowed:
+            return False
+        if isinstance(error, TakenError):
+            return time.monotonic() - self._alive_s > TAKEN_PATIENCE_S
+        return True
+
     def statistics(self) -> LinkStatistics:
         """Counts since the link was made."""
         return LinkStatistics(self.up.is_set(), self._attempts, self._backoff.failures, self._last_error)
-
-
-async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and wait until they have ended; their errors are dropped."""
-    running = [task for task in tasks if task is not None]
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-
-
-async def first_of(*tasks: asyncio.Task[Any]) -> None:
-    """Wait until one of `tasks` ends, cancel the others, and raise what the ended one raised."""
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await cancel_and_wait(*tasks)
-    for task in tasks:
-        if task in done and not task.cancelled():
-            task.result()

@@ -16,9 +16,10 @@ from layercast.errors import ConfigError, ConnectError, LayercastError, ModelMis
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import make_ack
 from layercast.transport.channel import check_address
-from layercast.transport.link import LinkStatistics, cancel_and_wait
+from layercast.transport.link import LinkStatistics
 from layercast.transport.received import ReceivedFrame, receive
 from layercast.transport.subscription import Subscription
+from layercast.transport.tasks import cancel_and_wait
 from layercast.transport.wire import limits_message
 from layercast.transport.worker import Worker
 

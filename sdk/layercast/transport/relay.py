@@ -31,9 +31,10 @@ from layercast.transport.limits import (
     UPSTREAM_LINGER_S,
     RelayLimits,
 )
-from layercast.transport.link import EOF, cancel_and_wait, first_of
-from layercast.transport.status import to_status
+from layercast.transport.link import EOF
+from layercast.transport.status import TakenError, to_status
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
+from layercast.transport.tasks import cancel_and_wait, first_of, limited
 from layercast.transport.upstream import Upstream
 from layercast.transport.wire import (
     DISTRIBUTION,
@@ -191,7 +192,7 @@ class Relay:
                 code, details = to_status(error)
                 # A reader that stopped does not take the status either: then the call is dropped without it.
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(context.abort(code, details), CLOSE_TIMEOUT_S)
+                    await limited(context.abort(code, details), CLOSE_TIMEOUT_S)
 
         return guarded
 
@@ -210,9 +211,9 @@ class Relay:
             info = pb.StreamInfo(relay=self.id, session=hello.session, description=hello.description)
             await context.send_initial_metadata(to_metadata(STREAM_KEY, info))
             await first_of(
-                asyncio.create_task(self._take_units(context, stream, publisher)),
-                asyncio.create_task(self._send_feedback(context, stream, publisher)),
-                asyncio.create_task(_raise_when(publisher.ended)),
+                self._take_units(context, stream, publisher),
+                self._send_feedback(context, stream, publisher),
+                _raise_when(publisher.ended),
             )
         finally:
             if stream.source is publisher:
@@ -223,7 +224,7 @@ class Relay:
         present = stream.source
         if isinstance(present, Publisher):
             if present.session != publisher.session:
-                raise RefusedError(
+                raise TakenError(
                     f"stream {stream.name} already has a sender",
                     hint="choose another name, or stop the other sender",
                 )
@@ -265,8 +266,8 @@ class Relay:
         try:
             stream.attach(subscriber)
             await first_of(
-                asyncio.create_task(self._serve(context, stream, subscriber, hello)),
-                asyncio.create_task(_raise_when(subscriber.ended)),
+                self._serve(context, stream, subscriber, hello),
+                _raise_when(subscriber.ended),
             )
         finally:
             self._subscribers -= 1
@@ -277,15 +278,15 @@ class Relay:
     ) -> None:
         wait_s = hello.wait_ms / 1000 if hello.HasField("wait_ms") else None
         try:
-            await asyncio.wait_for(stream.described.wait(), wait_s)
+            await limited(stream.described.wait(), wait_s)
         except asyncio.TimeoutError:
             raise StreamNotFoundError(f"no stream named {stream.name}") from None
         info = stream.serve(subscriber)
         info.relay = self.id
         await context.send_initial_metadata(to_metadata(STREAM_KEY, info))
         await first_of(
-            asyncio.create_task(self._send_units(context, subscriber)),
-            asyncio.create_task(self._take_reports(context, stream, subscriber)),
+            self._send_units(context, subscriber),
+            self._take_reports(context, stream, subscriber),
         )
 
     async def _send_units(self, context: Context, subscriber: Subscriber) -> None:

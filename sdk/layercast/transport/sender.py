@@ -20,9 +20,10 @@ from layercast.errors import ConfigError, ConnectError, LayercastError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.channel import check_address
 from layercast.transport.limits import CLOSE_TIMEOUT_S, MAX_CONTROL_BYTES, PROTOCOL, Window
-from layercast.transport.link import EOF, Call, Link, LinkStatistics, cancel_and_wait, first_of, open_call
+from layercast.transport.link import EOF, Call, Link, LinkStatistics, open_call
 from layercast.transport.outbox import Outbox, OutboxStatistics
 from layercast.transport.shared import SharedFrame
+from layercast.transport.tasks import cancel_and_wait, first_of, limited
 from layercast.transport.wire import PUBLISH, SESSION_BYTES, check_stream_name, parse
 from layercast.transport.worker import Worker
 
@@ -43,6 +44,7 @@ class SenderStatistics:
         replaced: pictures overtaken by a newer one before their turn to be encoded.
         encoded: pictures encoded; `encode_s` is the time the last one took.
         wanted: somebody listens now.
+        max_layers, max_bitrate_bps: the most that anybody can use now, 0 for no limit.
         link: the connection to the relay.
         outbox: the queue towards the relay.
     """
@@ -53,6 +55,8 @@ class SenderStatistics:
     encoded: int
     encode_s: float
     wanted: bool
+    max_layers: int
+    max_bitrate_bps: int
     link: LinkStatistics
     outbox: OutboxStatistics
 
@@ -111,6 +115,7 @@ class Sender:
         self._waiting: Picture | None = None
         self._encoding = False
         self._wanted = False
+        self._asked = pb.Limits()
         self._error: LayercastError | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._picture_waits = asyncio.Event()
@@ -216,7 +221,7 @@ class Sender:
             LayercastError: what ended the sender.
         """
         try:
-            await asyncio.wait_for(self._until(lambda: self._wanted), timeout_s)
+            await limited(self._until(lambda: self._wanted), timeout_s)
         except asyncio.TimeoutError:
             raise ConnectError(
                 self._link.statistics().last_error or f"nobody listens to {self._stream} at {self._target}"
@@ -229,7 +234,7 @@ class Sender:
             TimeoutError: not within `timeout_s`.
             LayercastError: what ended the sender.
         """
-        await asyncio.wait_for(
+        await limited(
             self._until(
                 lambda: (
                     not self._wanted or (self._waiting is None and not self._encoding and self._outbox.idle)
@@ -247,6 +252,8 @@ class Sender:
             encoded=self._encoded,
             encode_s=self._encode_s,
             wanted=self._wanted,
+            max_layers=self._asked.max_layers,
+            max_bitrate_bps=self._asked.max_bitrate_bps,
             link=self._link.statistics(),
             outbox=self._outbox.statistics(),
         )
@@ -307,8 +314,8 @@ class Sender:
             async with open_call(self._target, PUBLISH, hello, MAX_CONTROL_BYTES) as (call, _info):
                 self._link.accepted()
                 await first_of(
-                    asyncio.create_task(self._read_feedback(call)),
-                    asyncio.create_task(self._write_units(call)),
+                    self._read_feedback(call),
+                    self._write_units(call),
                 )
         finally:
             self._wanted = False
@@ -329,7 +336,7 @@ class Sender:
             self._changed()
 
     def _follow(self, demand: pb.Demand) -> None:
-        limits = demand.limits
+        limits = self._asked = demand.limits
         self._outbox.allocator = FixedBudgetAllocator(
             limits.max_bitrate_bps or None, limits.max_layers or None
         )

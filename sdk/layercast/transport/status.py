@@ -19,9 +19,17 @@ from layercast.errors import (
 
 Code = grpc.StatusCode
 
+
+class TakenError(RefusedError):
+    """The stream has a sender. It may be the ghost of the one that asks: this is waited out at first."""
+
+    code = "taken"
+
+
 _TO_STATUS: tuple[tuple[type[LayercastError], Code], ...] = (
     (AuthError, Code.PERMISSION_DENIED),
     (StreamNotFoundError, Code.NOT_FOUND),
+    (TakenError, Code.ALREADY_EXISTS),
     (RefusedError, Code.RESOURCE_EXHAUSTED),
     (BitstreamError, Code.INVALID_ARGUMENT),
     (ConfigError, Code.INVALID_ARGUMENT),
@@ -68,6 +76,8 @@ def from_status(code: Code, details: str, target: str) -> LayercastError:
         return ConfigError(
             f"{target} did not accept what was sent: {details}", hint="update the older of the two ends"
         )
-    if code in (Code.RESOURCE_EXHAUSTED, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS):
+    if code is Code.ALREADY_EXISTS:
+        return TakenError(f"{target} refused: {details}")
+    if code in (Code.RESOURCE_EXHAUSTED, Code.FAILED_PRECONDITION):
         return RefusedError(f"{target} refused: {details}")
     return TransportError(f"{target}: {details}")

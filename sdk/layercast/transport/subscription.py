@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.limits import MAX_UNIT_BYTES, PROTOCOL
-from layercast.transport.link import EOF, Call, Link, LinkStatistics, first_of, open_call
+from layercast.transport.link import EOF, Call, Link, LinkStatistics, open_call
+from layercast.transport.tasks import first_of
 from layercast.transport.wire import SUBSCRIBE, check_stream_name
 
 MAX_ACKS = 64
@@ -100,7 +101,7 @@ class Subscription:
         async with open_call(self._target, SUBSCRIBE, hello, MAX_UNIT_BYTES) as (call, info):
             await self._on_session(info)
             self._link.accepted()
-            await first_of(asyncio.create_task(self._read(call)), asyncio.create_task(self._write(call)))
+            await first_of(self._read(call), self._write(call))
 
     async def _read(self, call: Call) -> None:
         while (unit := await call.read()) is not EOF:

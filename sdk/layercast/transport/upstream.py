@@ -7,9 +7,9 @@ import asyncio
 from layercast.errors import LayercastError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import make_ack
-from layercast.transport.link import cancel_and_wait
 from layercast.transport.stream import Clock, RelayStream
 from layercast.transport.subscription import Subscription
+from layercast.transport.tasks import cancel_and_wait
 
 
 class Upstream:
