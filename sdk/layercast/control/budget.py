@@ -142,6 +142,10 @@ class Spender:
         """The usual time between two frames, seconds; 0.0 before the second frame."""
         return median_low(self._gaps) if self._gaps else 0.0
 
+    def usual_ends(self, layers: int) -> tuple[float, ...]:
+        """The usual size of a unit with 0, 1, ... `layers` layers, bytes."""
+        return tuple(self._mean[: layers + 1])
+
     def begin(self, now_s: float) -> None:
         """A frame is about to be decided: the bucket earns what the time was worth."""
         if self._last_s is not None:

@@ -1,0 +1,262 @@
+"""The allocator that finds out what a receiver's link carries: estimator, rate, budget, staleness.
+
+Behind the same seam as the fixed budget, plus what it learns from: `on_sent` and `on_ack`. Several streams to
+one receiver share one `Peer`, which divides the link among them by gain per bit; one stream has its own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from layercast.bitstream.types import FrameKind
+from layercast.control.budget import CAP_MARGIN, Spender, check_layers
+from layercast.control.estimator import MAX_IN_FLIGHT, LinkEstimator
+from layercast.control.rate import MIN_BPS, RateController
+from layercast.control.share import Demand, share
+from layercast.errors import ConfigError
+
+STALENESS_S = 0.4
+"""Default staleness bound, seconds: a frame that would spend more between the relay and the far end of the
+link, travelling time not counted, is not sent."""
+
+BRAKE_S = 0.1
+"""Predicted wait from which a frame gets its first layer only, seconds; two frame intervals at 20 frames/s."""
+
+LIMITED_S = 0.5
+"""The budget counts as what limits the stream for so long after it cut a frame, seconds."""
+
+LATE_S = 0.03
+"""An acknowledgement overdue by more than this holds upgrades, seconds: the early warning of a queue."""
+
+DECODE_LAG_S = 0.3
+"""A receiver whose oldest frame waits longer than this for its consumer gets no upgrades, seconds."""
+
+SHARE_EVERY_S = 0.1
+"""How often the rate is divided anew among several streams, seconds: three frames at 30 frames/s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why a frame got the layers it got.
+
+    Attributes:
+        keep: layers sent.
+        why: what dropped the others: "" (none were), "layers" (the receiver's max_layers), "budget" (the rate),
+            "brake" (a queue stands on the link), "stale" (the frame would come too late).
+        rate_bps: bits per second that this stream had.
+        link_bps: what the link was taken to carry, bits per second.
+        wait_s: predicted wait in the link's queue, seconds.
+        state: of the rate: "start", "grow", "enough", "hold" or "cut".
+    """
+
+    keep: int
+    why: str
+    rate_bps: float
+    link_bps: float
+    wait_s: float
+    state: str
+
+
+class Peer:
+    """One receiver: its link, its rate, and the streams that share them.
+
+    Args:
+        max_bitrate_bps: most bits per second for all its streams together, None for no limit.
+        staleness_s: see STALENESS_S.
+
+    Raises:
+        ConfigError: a limit that is not positive.
+    """
+
+    def __init__(self, max_bitrate_bps: float | None = None, staleness_s: float = STALENESS_S) -> None:
+        if not staleness_s > 0:
+            raise ConfigError(f"a staleness bound of {staleness_s} s", hint="give some hundred milliseconds")
+        self.link = LinkEstimator()
+        self.rate = RateController()
+        self.staleness_s = staleness_s
+        self._cap_bps = float("inf")
+        self.set_cap(max_bitrate_bps)
+        self._streams: dict[AdaptiveAllocator, float] = {}
+        self._shared_s: float | None = None
+        self._limited_s = float("-inf")
+
+    def set_cap(self, max_bitrate_bps: float | None) -> None:
+        """From now on, no more than this.
+
+        Raises:
+            ConfigError: a limit that is not positive.
+        """
+        if max_bitrate_bps is not None and not max_bitrate_bps > 0:
+            raise ConfigError(f"a cap of {max_bitrate_bps} bit/s", hint="must be above 0; None is no limit")
+        self._cap_bps = float("inf") if max_bitrate_bps is None else max_bitrate_bps * (1 - CAP_MARGIN)
+
+    @property
+    def rate_bps(self) -> float:
+        """Bits per second for all streams together."""
+        return min(self.rate.rate_bps, self._cap_bps)
+
+    def attach(self, stream: AdaptiveAllocator) -> None:
+        """`stream` shares this link."""
+        self._streams[stream] = MIN_BPS
+        self._shared_s = None
+
+    def detach(self, stream: AdaptiveAllocator) -> None:
+        """`stream` is gone."""
+        self._streams.pop(stream, None)
+        self._shared_s = None
+
+    def rate_of(self, stream: AdaptiveAllocator, now_s: float) -> float:
+        """Bits per second for `stream`."""
+        if len(self._streams) == 1:
+            return self.rate_bps
+        if self._shared_s is None or now_s - self._shared_s >= SHARE_EVERY_S:
+            self._shared_s = now_s
+            parts = share(self.rate_bps, [each.demand() for each in self._streams])
+            self._streams = dict(zip(self._streams, parts, strict=True))
+        return max(MIN_BPS, self._streams[stream])
+
+    def limited(self, now_s: float) -> None:
+        """The rate cut a frame; it may grow."""
+        self._limited_s = now_s
+
+    def learn(self, now_s: float, decode_lag_s: float) -> None:
+        """An acknowledgement changed what is known of the link."""
+        limited = now_s - self._limited_s < LIMITED_S and self.rate.rate_bps <= self._cap_bps
+        late = self.link.late_s(now_s, self.rate.link_bps) > LATE_S
+        withheld = self.rate.update(now_s, self.link, limited, late or decode_lag_s > DECODE_LAG_S)
+        if withheld:
+            for stream in self._streams:
+                stream.withhold(withheld / len(self._streams))
+
+
+class AdaptiveAllocator:
+    """Follows one receiver's link with one stream.
+
+    Args:
+        max_bitrate_bps: bits per second, None for no limit; with `peer`, the peer's cap counts instead.
+        max_layers: layers per frame, None for no limit.
+        staleness_s: see STALENESS_S; with `peer`, the peer's counts instead.
+        peer: the receiver, if several streams go to it over the same link.
+
+    Raises:
+        ConfigError: a limit that is not positive.
+    """
+
+    def __init__(
+        self,
+        max_bitrate_bps: float | None = None,
+        max_layers: int | None = None,
+        *,
+        staleness_s: float = STALENESS_S,
+        peer: Peer | None = None,
+    ) -> None:
+        self._max_layers = check_layers(max_layers)
+        self.peer = Peer(max_bitrate_bps, staleness_s) if peer is None else peer
+        self._spender = Spender(self.peer.rate_bps)
+        self._frames: OrderedDict[int, None] = OrderedDict()
+        self._gains_db: Sequence[float] = ()
+        self._layers = 0
+        self.decision = Decision(0, "", self.peer.rate_bps, self.peer.rate_bps, 0.0, "start")
+        self.peer.attach(self)
+
+    def set_limits(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
+        """New limits of the receiver; what was learned of its link stays.
+
+        Raises:
+            ConfigError: a limit that is not positive.
+        """
+        self.peer.set_cap(max_bitrate_bps)
+        self._max_layers = check_layers(max_layers)
+
+    def close(self) -> None:
+        """The stream is gone; its share goes to the peer's others."""
+        self.peer.detach(self)
+
+    def decide(
+        self,
+        now_s: float,
+        ends: Sequence[int],
+        kind: FrameKind,
+        gains_db: Sequence[float],
+        age_s: float = 0.0,
+    ) -> int:
+        """Layers of this frame to send now, already paid for; 0: skip the frame. `decision` says why.
+
+        Args:
+            now_s: this end's monotonic clock, seconds.
+            ends: bytes of the unit trimmed to k layers, k = 0..number of layers.
+            kind: key or delta frame; unused here.
+            gains_db: what each layer adds, dB; empty if unknown.
+            age_s: how long the frame has waited at this end already, seconds.
+        """
+        peer = self.peer
+        self._gains_db, self._layers = gains_db, len(ends) - 1
+        self._spender.bucket.rate_bps = rate_bps = peer.rate_of(self, now_s)
+        self._spender.begin(now_s)
+        link_bps = peer.rate.link_bps
+        wait_s = peer.link.backlog_s(now_s, link_bps)
+        keep, why = 0, ""
+        if len(ends) > 1:
+            keep, why = self._choose(ends, age_s, wait_s, link_bps)
+        if why in ("budget", "brake"):
+            peer.limited(now_s)
+        self.decision = Decision(keep, why, rate_bps, link_bps, wait_s, peer.rate.state)
+        return keep
+
+    def _choose(self, ends: Sequence[int], age_s: float, wait_s: float, link_bps: float) -> tuple[int, str]:
+        staleness_s = self.peer.staleness_s
+        # A first layer too large for the bound still goes when the link is empty, or nothing ever would.
+        if age_s > staleness_s or (
+            self.peer.link.in_flight and age_s + wait_s + ends[1] * 8 / link_bps > staleness_s
+        ):
+            return 0, "stale"
+        room = max(0.0, BRAKE_S - wait_s) * link_bps / 8
+        keep = self._spender.spend(ends, self._max_layers, room)
+        if keep == len(ends) - 1:
+            return keep, ""
+        if keep == self._max_layers:
+            return keep, "layers"
+        return keep, "brake" if ends[keep + 1] > room else "budget"
+
+    def on_sent(self, now_s: float, frame_id: int, size: int) -> None:
+        """`size` bytes of frame `frame_id` were handed to the connection."""
+        self.peer.link.on_sent(now_s, (self, frame_id), size)
+        self._frames[frame_id] = None
+        if len(self._frames) > MAX_IN_FLIGHT:
+            self._frames.popitem(last=False)
+
+    def on_ack(
+        self, now_s: float, frame_id: int, size: int, arrival_s: float, decode_lag_s: float = 0.0
+    ) -> None:
+        """The receiver has `frame_id`, and whatever was sent to it before.
+
+        Args:
+            now_s: this end's monotonic clock, seconds.
+            frame_id: as in `on_sent`; an unknown one is ignored.
+            size: bytes as they arrived; what was sent counts.
+            arrival_s: the receiver's monotonic clock, seconds of any origin.
+            decode_lag_s: how long its oldest frame has waited for its consumer, seconds.
+        """
+        if frame_id not in self._frames:
+            return
+        before = []
+        while (earlier := self._frames.popitem(last=False)[0]) != frame_id:
+            before.append((self, earlier))
+        if self.peer.link.on_ack(now_s, (self, frame_id), before, arrival_s):
+            self.peer.learn(now_s, decode_lag_s)
+
+    def demand(self) -> Demand:
+        """The stream's usual frame."""
+        interval_s = self._spender.interval_s
+        layers = self._layers if self._max_layers is None else min(self._layers, self._max_layers)
+        return Demand(
+            self._spender.usual_ends(layers),
+            self._gains_db[:layers],
+            1 / interval_s if interval_s > 0 else 0.0,
+        )
+
+    def withhold(self, size: float) -> None:
+        """Send `size` bytes less than the rate allows, once."""
+        self._spender.bucket.take(int(size))

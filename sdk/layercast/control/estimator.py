@@ -1,0 +1,257 @@
+"""What the acknowledgements say about a link: its queue, its trend, its capacity.
+
+The link is seen as a queue: a frame waits for the ones before it, is sent at the link's rate, then travels.
+The clocks of both ends are not synchronised, so only differences count: the one-way delay `arrival - sent`
+(offset unknown) less the smallest one seen lately, when the queue was empty. From that, Lindley's recursion
+gives the moment at which the link was done with each frame, on the sending end's clock, and so how long the
+next frame waited. The trend is the slope of the delay (trendline filter of Carlucci et al. 2016, "Analysis
+and design of the Google congestion control for WebRTC"); the capacity is what was delivered while the queue
+was not empty.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+MAX_IN_FLIGHT = 256
+"""Frames sent and not acknowledged whose times are kept; four seconds at 60 frames/s. Older ones are
+forgotten: their acknowledgements have vanished."""
+
+MAX_HISTORY = 128
+"""Acknowledged frames kept, two seconds at 60 frames/s: longer than any window below."""
+
+BASE_WINDOW_S = 30.0
+"""The smallest delay of so many seconds is the delay of the empty link. At 100 ppm of clock skew it is wrong
+by 3 ms at most; a route that got longer is noticed sooner, by draining (see control.rate)."""
+
+BASE_TOLERANCE_S = 0.005
+"""A delay this near to the smallest one confirms it, seconds: timer and scheduling noise."""
+
+STANDING_S = 0.1
+"""The standing queue is the least wait in this time, and in at least STANDING_FRAMES: one large frame, or one
+late by jitter, is no congestion."""
+
+STANDING_FRAMES = 3
+
+TREND_S = 0.3
+"""Window of the delay's slope, seconds: about ten frames, as the trendline filter of GCC takes 20 packets."""
+
+MIN_SPAN_S = 0.04
+"""Shortest busy stretch that gives a capacity, in seconds of arrivals; shorter ones measure buffers."""
+
+FORWARD_JITTER_S = 2.0
+"""Time over which the slowest acknowledgement path is remembered, seconds."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    sent_s: float
+    size: int
+
+
+@dataclass(slots=True)
+class _Arrival:
+    arrival_s: float
+    delay_s: float
+    wait_s: float
+    delivered: int
+    busy: bool
+
+
+class _Extreme:
+    """Smallest value of a moving window, kept as one minimum per tenth of it."""
+
+    __slots__ = ("_buckets", "_step_s", "_window_s")
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._step_s = window_s / 10
+        self._buckets: deque[tuple[float, float]] = deque(maxlen=12)
+
+    def add(self, now_s: float, value: float) -> None:
+        if self._buckets and now_s - self._buckets[-1][0] < self._step_s:
+            start_s, least = self._buckets[-1]
+            self._buckets[-1] = (start_s, min(least, value))
+        else:
+            self._buckets.append((now_s, value))
+        while self._buckets[0][0] < now_s - self._window_s:
+            self._buckets.popleft()
+
+    def reset(self, now_s: float, value: float) -> None:
+        self._buckets.clear()
+        self._buckets.append((now_s, value))
+
+    @property
+    def least(self) -> float:
+        return min((value for _, value in self._buckets), default=0.0)
+
+
+class LinkEstimator:
+    """One receiver's link. Frames are named by any hashable; all arrivals must come from one clock."""
+
+    def __init__(self) -> None:
+        self._flights: OrderedDict[Hashable, _Flight] = OrderedDict()
+        self._history: deque[_Arrival] = deque(maxlen=MAX_HISTORY)
+        self._base = _Extreme(BASE_WINDOW_S)
+        self._ack_path = _Extreme(FORWARD_JITTER_S)  # of the negated delay: its least is the slowest path
+        self._base_seen_s = 0.0
+        self._fresh_base: float | None = None
+        self._done_s = float("-inf")
+        self._delivered = 0
+
+    def on_sent(self, now_s: float, frame: Hashable, size: int) -> None:
+        """`size` bytes went out as `frame`."""
+        self._flights[frame] = _Flight(now_s, size)
+        if len(self._flights) > MAX_IN_FLIGHT:
+            self._flights.popitem(last=False)
+
+    def on_ack(self, now_s: float, frame: Hashable, before: Iterable[Hashable], arrival_s: float) -> bool:
+        """`frame` arrived at `arrival_s` of the receiver's clock.
+
+        Args:
+            now_s: when the acknowledgement came, this end's clock.
+            frame: its name.
+            before: frames that it acknowledges too, whose own arrival is not known.
+            arrival_s: arrival of its last byte, the receiver's clock, seconds of any origin.
+
+        Returns:
+            False if the frame is unknown, repeated or older than what arrived before: it says nothing new.
+        """
+        flight = self._flights.pop(frame, None)
+        if flight is None:
+            return False
+        first_sent_s = flight.sent_s
+        self._delivered += flight.size
+        for earlier in before:
+            gone = self._flights.pop(earlier, None)
+            if gone is not None:
+                first_sent_s = min(first_sent_s, gone.sent_s)
+                self._delivered += gone.size
+        last = self._history[-1] if self._history else None
+        if last is not None and arrival_s < last.arrival_s:
+            return False
+        delay_s = arrival_s - flight.sent_s
+        self._base.add(now_s, delay_s)
+        if self._fresh_base is not None:
+            self._fresh_base = min(self._fresh_base, delay_s)
+        base_s = self._base.least
+        if delay_s <= base_s + BASE_TOLERANCE_S:
+            self._base_seen_s = now_s
+        busy = last is not None and first_sent_s < self._done_s
+        self._done_s = arrival_s - base_s
+        self._ack_path.add(now_s, arrival_s - now_s)
+        following = next(iter(self._flights.values()), None)
+        wait_s = 0.0 if following is None else max(0.0, self._done_s - following.sent_s)
+        self._history.append(_Arrival(arrival_s, delay_s, wait_s, self._delivered, busy))
+        return True
+
+    # --- the queue ------------------------------------------------------------------------------------------
+
+    @property
+    def wait_s(self) -> float:
+        """How long the frame after the last acknowledged one waited in the queue, seconds."""
+        return self._history[-1].wait_s if self._history else 0.0
+
+    @property
+    def standing_s(self) -> float:
+        """The queue that did not empty lately, seconds."""
+        least, count = float("inf"), 0
+        for entry in reversed(self._history):
+            if count >= STANDING_FRAMES and entry.arrival_s < self._history[-1].arrival_s - STANDING_S:
+                break
+            least = min(least, entry.wait_s)
+            count += 1
+        return least if count >= STANDING_FRAMES else 0.0
+
+    @property
+    def slope(self) -> float:
+        """Seconds by which the delay grows per second (least squares); 0.0 while there is too little to say."""
+        entries = list(self._recent(TREND_S))
+        if len(entries) < 3:
+            return 0.0
+        mean_x = sum(entry.arrival_s for entry in entries) / len(entries)
+        mean_y = sum(entry.delay_s for entry in entries) / len(entries)
+        spread = sum((entry.arrival_s - mean_x) ** 2 for entry in entries)
+        if spread <= 0:
+            return 0.0
+        return sum((entry.arrival_s - mean_x) * (entry.delay_s - mean_y) for entry in entries) / spread
+
+    def capacity_bps(self, window_s: float) -> float | None:
+        """What the link delivered during the last busy stretch, bits per second; None if it was not busy.
+
+        Args:
+            window_s: take no more than this much of the stretch, seconds.
+        """
+        newest = first = None
+        for entry in reversed(self._history):
+            if newest is None:
+                newest = entry
+            else:
+                first = entry
+                if newest.arrival_s - first.arrival_s >= window_s:
+                    break
+            if not entry.busy:
+                break
+        if newest is None or first is None:
+            return None
+        span_s = newest.arrival_s - first.arrival_s
+        return (newest.delivered - first.delivered) * 8 / span_s if span_s >= MIN_SPAN_S else None
+
+    def delivered_bps(self, window_s: float) -> float | None:
+        """What arrived over the last `window_s` of arrivals, bits per second; None before two frames did."""
+        entries = list(self._recent(window_s))
+        if len(entries) < 2:
+            return None
+        span_s = entries[0].arrival_s - entries[-1].arrival_s
+        return (entries[0].delivered - entries[-1].delivered) * 8 / span_s if span_s > 0 else None
+
+    def late_s(self, now_s: float, rate_bps: float) -> float:
+        """How overdue the next acknowledgement is if the link runs at `rate_bps`, seconds; 0.0 if it is not.
+
+        The slowest acknowledgement of the last seconds is what is waited for, so jitter does not count.
+        """
+        flight = next(iter(self._flights.values()), None)
+        if flight is None or not self._history:
+            return 0.0
+        done_s = max(self._done_s, flight.sent_s) + flight.size * 8 / rate_bps
+        round_s = self._base.least - self._ack_path.least
+        return max(0.0, now_s - done_s - round_s)
+
+    def backlog_s(self, now_s: float, rate_bps: float) -> float:
+        """How long a frame sent now would wait if the link runs at `rate_bps`, seconds."""
+        done_s = self._done_s
+        for flight in self._flights.values():
+            done_s = max(done_s, flight.sent_s) + flight.size * 8 / rate_bps
+        return max(0.0, done_s - now_s) + self.late_s(now_s, rate_bps)
+
+    @property
+    def in_flight(self) -> int:
+        """Frames sent and not acknowledged."""
+        return len(self._flights)
+
+    # --- the empty link -------------------------------------------------------------------------------------
+
+    @property
+    def base_seen_s(self) -> float:
+        """When the last frame that met an empty link was acknowledged, this end's clock."""
+        return self._base_seen_s
+
+    def begin_rebase(self) -> None:
+        """The queue is being drained: the smallest delay from here on is the empty link's."""
+        self._fresh_base = float("inf")
+
+    def end_rebase(self, now_s: float) -> None:
+        """Believe what was seen since `begin_rebase`, if anything was."""
+        if self._fresh_base is not None and self._fresh_base < float("inf"):
+            self._done_s += self._base.least - self._fresh_base
+            self._base.reset(now_s, self._fresh_base)
+            self._base_seen_s = now_s
+        self._fresh_base = None
+
+    def _recent(self, window_s: float) -> Iterator[_Arrival]:
+        for entry in reversed(self._history):
+            if entry.arrival_s < self._history[-1].arrival_s - window_s:
+                return
+            yield entry

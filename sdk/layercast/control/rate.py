@@ -1,0 +1,192 @@
+"""How fast to send to one receiver: fast down, careful around the known capacity, fast up when far below it.
+
+In the manner of Google congestion control (Carlucci et al. 2016): a queue that stands and grows cuts the rate
+to a fraction of what was delivered, a queue that merely stands holds it, an empty one lets it grow. Growth
+rides on real layers: it happens only while the budget is what cuts the frames. It begins at a crawl and
+doubles every GROWTH_DOUBLING_S, so the rate stays long where it fits and leaves soon when there is more room
+(the convex half of CUBIC); far below the last rate known to be good it starts fast.
+"""
+
+from __future__ import annotations
+
+from math import exp, sqrt
+
+from layercast.control.estimator import LinkEstimator
+
+CONGESTED_S = 0.05
+"""A standing queue of more than this that grows cuts the rate, seconds."""
+
+CLEAR_S = 0.02
+"""Below this the link counts as empty, seconds; between the two, upgrades are held."""
+
+OVERLOADED_S = 0.12
+"""Above this the rate is cut whether the queue grows or not, seconds; two thirds of what a frame may wait."""
+
+RISING = 0.03
+"""Slope of the delay from which it counts as growing, seconds per second: 3 % more was sent than fits."""
+
+BETA = 0.92
+"""The rate after a cut, of what was delivered: the link has 8 % left to drain the queue."""
+
+SETTLE_S = 0.6
+"""A standing queue between CLEAR_S and CONGESTED_S is drained over this time, seconds."""
+
+CUT_WINDOW_S = 0.15
+"""Stretch whose delivered rate a cut believes, seconds: after a step down the older arrivals are history."""
+
+CAPACITY_WINDOW_S = 0.4
+"""Stretch whose delivered rate a correction believes, seconds: long enough to be a few per cent exact."""
+
+START_BPS = 500_000.0
+"""Rate before the first acknowledgement, bits per second: one coarse layer of most streams at 30 frames/s."""
+
+MIN_BPS = 20_000.0
+"""Least rate, bits per second: a coarse frame every second or so still probes the link."""
+
+MAX_BPS = 10e9
+"""Largest rate, bits per second: what no stream fills; keeps the number finite."""
+
+GROWTH_START = 1.8
+"""Growth before the first congestion, per second (e-fold): 0.5 to 3 Mbit/s in a second."""
+
+GROWTH_RECOVER = 1.2
+"""Growth far below the last good rate, per second."""
+
+GROWTH_LEAST = 0.02
+"""Growth just after a queue has cleared, per second."""
+
+GROWTH_MOST = 1.2
+"""Largest growth, per second: with 0.1 s until its queue is seen, 12 % too much."""
+
+GROWTH_DOUBLING_S = 0.5
+"""The growth doubles in this time, seconds: from a crawl to GROWTH_MOST in three."""
+
+FAR_BELOW = 0.7
+"""Below this share of the last good rate, recovery starts fast."""
+
+RECOVER_AFTER_S = 0.3
+"""... but only when the queue has been clear for this long, seconds."""
+
+DRAIN_EVERY_S = 10.0
+"""If no frame met an empty link for so long, the queue is drained once to see its delay again, seconds."""
+
+STUCK_S = 2.0
+"""If a queue stands for so long although the rate was lowered, the empty link's delay itself has changed."""
+
+DRAIN_EXTRA_S = 0.03
+"""What a drain withholds beyond the queue it knows of, in seconds of the link's rate."""
+
+DRAIN_WATCH_S = 0.4
+"""For how long after a drain the delay is watched, seconds: a round trip and a few frames."""
+
+MAX_STEP_S = 0.1
+"""Most time that one acknowledgement grows the rate for, seconds: silence is no sign of room."""
+
+_FALLING = -0.3
+
+
+class RateController:
+    """The rate of one receiver. Feed `update` at every acknowledgement."""
+
+    def __init__(self, start_bps: float = START_BPS) -> None:
+        self.rate_bps = start_bps
+        self.state = "start"
+        self._capacity_bps: float | None = None
+        self._good_bps = float("inf")
+        self._last_s: float | None = None
+        self._clear_since_s: float | None = None
+        self._standing_since_s: float | None = None
+        self._rebase_until_s: float | None = None
+
+    @property
+    def link_bps(self) -> float:
+        """What the link is taken to carry, for predicting waits: measured if it was busy lately, else the rate."""
+        return self.rate_bps if self._capacity_bps is None else max(self._capacity_bps, self.rate_bps)
+
+    def update(self, now_s: float, link: LinkEstimator, limited: bool, held: bool) -> float:
+        """One acknowledgement has come.
+
+        Args:
+            now_s: this end's clock.
+            link: what the acknowledgements say.
+            limited: the budget has lately cut frames.
+            held: do not grow (the receiver lags behind, or an acknowledgement is overdue).
+
+        Returns:
+            Bytes to withhold from the link once, usually 0.0: a drain.
+        """
+        passed_s = 0.0 if self._last_s is None else min(MAX_STEP_S, max(0.0, now_s - self._last_s))
+        self._last_s = now_s
+        standing_s, slope = link.standing_s, link.slope
+        rising = standing_s > CONGESTED_S and slope > RISING
+        if rising or (standing_s > OVERLOADED_S and slope > _FALLING):
+            self._cut(link)
+        elif standing_s > CLEAR_S:
+            self._correct(link, standing_s)
+        elif held or not limited:
+            self.state = "hold" if held else "enough"
+            self._clear_since_s = None if held else self._clear_since_s
+            self._standing_since_s = None
+        else:
+            self._grow(now_s, passed_s)
+        if standing_s > CLEAR_S:
+            self._clear_since_s = None
+            if self._standing_since_s is None:
+                self._standing_since_s = now_s
+        return self._drain(now_s, link, standing_s)
+
+    def _cut(self, link: LinkEstimator) -> None:
+        measured = link.capacity_bps(CUT_WINDOW_S) or link.delivered_bps(2 * CUT_WINDOW_S)
+        if measured is None:
+            return
+        if self.state != "cut":
+            # Halfway (on a ratio scale) from what was good to what is: a few cuts, and the past is forgotten.
+            self._good_bps = min(self.rate_bps, self._good_bps)
+            self._good_bps = max(measured, sqrt(self._good_bps * measured))
+        self.state = "cut"
+        self._capacity_bps = measured
+        self.rate_bps = max(MIN_BPS, min(self.rate_bps, BETA * measured))
+
+    def _correct(self, link: LinkEstimator, standing_s: float) -> None:
+        self.state = "hold"
+        measured = link.capacity_bps(CAPACITY_WINDOW_S)
+        if measured is None:
+            return
+        self._capacity_bps = measured
+        fitting = measured * (1 - (standing_s - CLEAR_S) / SETTLE_S)
+        self.rate_bps = max(MIN_BPS, min(self.rate_bps, fitting))
+        if self._good_bps == float("inf"):
+            self._good_bps = measured
+
+    def _grow(self, now_s: float, passed_s: float) -> None:
+        self.state = "grow"
+        self._standing_since_s = None
+        if self._clear_since_s is None:
+            self._clear_since_s = now_s
+        clear_s = now_s - self._clear_since_s
+        if self._good_bps == float("inf"):
+            growth = GROWTH_START
+        else:
+            growth = min(GROWTH_MOST, GROWTH_LEAST * 2 ** (clear_s / GROWTH_DOUBLING_S))
+            if self.rate_bps < FAR_BELOW * self._good_bps and clear_s > RECOVER_AFTER_S:
+                growth = max(growth, GROWTH_RECOVER)
+        self.rate_bps = min(MAX_BPS, self.rate_bps * exp(growth * passed_s))
+        if self._good_bps < self.rate_bps:
+            self._good_bps = self.rate_bps
+        if self._capacity_bps is not None and self.rate_bps > self._capacity_bps:
+            self._capacity_bps = None
+
+    def _drain(self, now_s: float, link: LinkEstimator, standing_s: float) -> float:
+        if self._rebase_until_s is not None:
+            if now_s >= self._rebase_until_s:
+                self._rebase_until_s = None
+                self._standing_since_s = None
+                link.end_rebase(now_s)
+            return 0.0
+        stuck = self._standing_since_s is not None and now_s - self._standing_since_s > STUCK_S
+        unseen = now_s - link.base_seen_s > DRAIN_EVERY_S
+        if not stuck and not unseen:
+            return 0.0
+        self._rebase_until_s = now_s + link.backlog_s(now_s, self.link_bps) + DRAIN_WATCH_S
+        link.begin_rebase()
+        return (standing_s + DRAIN_EXTRA_S) * self.link_bps / 8

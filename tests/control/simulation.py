@@ -1,0 +1,241 @@
+"""A deterministic, discrete-event model of relay, link and receiver, to drive an allocator without a network.
+
+The link is a FIFO bottleneck whose rate follows a trace, then a fixed delay: what `tc tbf` and a veth pair
+make. Whole frames are handed to a connection that accepts `buffer_bytes` (socket and HTTP/2 flow control)
+beyond what the link has sent, then blocks, as gRPC does. The receiver acknowledges each frame when its last
+byte is there, on its own clock. The relay's queue has the bounds of the real one: frames in flight, their
+age, and the waiting time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import mean
+
+from layercast.bitstream.types import FrameKind
+
+MAX_FLIGHT_FRAMES = 64
+MAX_FLIGHT_AGE_S = 0.5
+MAX_WAIT_S = 0.6
+
+
+class Trace:
+    """A link rate over time: `steps` of (start in seconds, bits per second); the last one stays."""
+
+    def __init__(self, steps):
+        self.times = [start for start, _ in steps]
+        self.rates = [rate for _, rate in steps]
+        self.sums = [0.0]
+        for (start, rate), (end, _) in zip(steps, steps[1:], strict=False):
+            self.sums.append(self.sums[-1] + rate * (end - start))
+
+    def bits_until(self, time_s):
+        step = max(0, bisect_right(self.times, time_s) - 1)
+        return self.sums[step] + self.rates[step] * (time_s - self.times[step])
+
+    def finish(self, start_s, size):
+        """When `size` bytes are through that begin at `start_s`."""
+        bits = self.bits_until(start_s) + size * 8
+        step = max(0, bisect_right(self.sums, bits) - 1)
+        while self.rates[step] <= 0:
+            step += 1
+        return max(start_s, self.times[step] + (bits - self.sums[step]) / self.rates[step])
+
+
+@dataclass
+class Source:
+    """Frames like a codec's: sizes wander from frame to frame, layers take 4 to 15 per cent each."""
+
+    fps: float = 30.0
+    layers: int = 12
+    bps: float = 4e6
+    seed: int = 1
+    spread: float = 0.2
+
+    def frames(self, seconds):
+        rng = random.Random(self.seed)
+        shares = [1 + 2.5 * number / max(1, self.layers - 1) for number in range(self.layers)]
+        gains = [12.0] + [2.0 - 1.4 * number / max(1, self.layers - 2) for number in range(self.layers - 1)]
+        wander = 0.0
+        for number in range(int(seconds * self.fps)):
+            wander = 0.95 * wander + 0.31 * rng.gauss(0, 1) * self.spread
+            size = self.bps / 8 / self.fps * math.exp(wander + rng.gauss(0, 0.3 * self.spread))
+            parts = [share * rng.uniform(0.8, 1.2) for share in shares]
+            ends = [24]
+            for part in parts:
+                ends.append(ends[-1] + 8 + round(size * part / sum(parts)))
+            yield number / self.fps, tuple(ends), tuple(gains)
+
+
+@dataclass
+class Link:
+    """Everything between relay and receiver. `pauses`: (start, end) of times when the receiver is stopped."""
+
+    trace: Trace
+    delay_s: float = 0.02
+    ack_delay_s: float = 0.02
+    ack_jitter_s: float = 0.0
+    ack_loss: float = 0.0
+    jitter_s: float = 0.0
+    buffer_bytes: int = 256 << 10
+    skew_ppm: float = 0.0
+    offset_s: float = 1234.5
+    pauses: tuple = ()
+    seed: int = 2
+
+
+@dataclass
+class Sent:
+    """One frame as it fared; `delay_s` is from the offer to the arrival, less the idle link's delay."""
+
+    offered_s: float
+    keep: int
+    size: int
+    gain: float
+    arrival_s: float = math.inf
+    delay_s: float = math.inf
+    rate_bps: float = 0.0
+
+
+@dataclass
+class Run:
+    frames: list = field(default_factory=list)
+    trace: Trace | None = None
+
+    def between(self, start_s, end_s):
+        return [frame for frame in self.frames if start_s <= frame.offered_s < end_s]
+
+    def delivered_bps(self, start_s, end_s):
+        """By arrival at the far end of the bottleneck."""
+        size = sum(f.size for f in self.frames if start_s <= f.offered_s + f.delay_s < end_s)
+        return size * 8 / (end_s - start_s)
+
+    def sent_bps(self, start_s, end_s):
+        return sum(f.size for f in self.between(start_s, end_s)) * 8 / (end_s - start_s)
+
+    def used(self, start_s, end_s):
+        capacity = self.trace.bits_until(end_s) - self.trace.bits_until(start_s)
+        return self.delivered_bps(start_s, end_s) * (end_s - start_s) / capacity
+
+    def delays(self, start_s=0.0, end_s=math.inf):
+        return sorted(f.delay_s for f in self.between(start_s, end_s) if f.size)
+
+    def p95(self, start_s=0.0, end_s=math.inf):
+        delays = self.delays(start_s, end_s)
+        return delays[int(0.95 * (len(delays) - 1))]
+
+    def worst(self, start_s=0.0, end_s=math.inf):
+        return self.delays(start_s, end_s)[-1]
+
+    def quality(self, start_s=0.0, end_s=math.inf):
+        """Mean of the summed gains; a frame that did not go counts as nothing."""
+        return mean(f.gain for f in self.between(start_s, end_s))
+
+    def layer_seconds(self, start_s, end_s):
+        """Mean layers of each second: the level that a viewer sees."""
+        return [
+            mean(f.keep for f in self.between(second, second + 1))
+            for second in range(math.ceil(start_s), math.floor(end_s))
+        ]
+
+    def direction_changes(self, start_s, end_s):
+        """How often the level turned round, each turn a whole layer at least."""
+        turns, direction, extreme = 0, 0, None
+        for level in self.layer_seconds(start_s, end_s):
+            if extreme is None:
+                extreme = level
+            elif direction * (level - extreme) >= 0 and direction:
+                extreme = level
+            elif abs(level - extreme) >= 1.0:
+                turns += direction != 0
+                direction, extreme = (1 if level > extreme else -1), level
+        return turns
+
+
+def simulate(allocator, link, source, seconds):
+    """Run `allocator` (with or without `on_sent` and `on_ack`) and return a `Run`."""
+    rng = random.Random(link.seed)
+    run = Run(trace=link.trace)
+    events = []  # (time, order, kind, value)
+    order = 0
+
+    def at(time_s, kind, value=None):
+        nonlocal order
+        order += 1
+        heapq.heappush(events, (time_s, order, kind, value))
+
+    offers = list(source.frames(seconds))
+    for number, (time_s, _, _) in enumerate(offers):
+        at(time_s, "offer", number)
+    waiting = deque()
+    in_flight = {}  # frame number -> sent time
+    link_free_s = last_arrival_s = last_ack_s = 0.0
+    writer_free_s = 0.0
+    outcomes = {}
+
+    def arrival_of(finish_s):
+        nonlocal last_arrival_s
+        arrival = finish_s + link.delay_s + rng.uniform(0, link.jitter_s)
+        for start, end in link.pauses:
+            if start <= arrival < end:
+                arrival = end
+        last_arrival_s = max(last_arrival_s + 1e-5, arrival)
+        return last_arrival_s
+
+    while events:
+        now, _, kind, value = heapq.heappop(events)
+        if now > seconds + 5:
+            break
+        if kind == "offer":
+            time_s, ends, gains = offers[value]
+            waiting.append(value)
+            outcomes[value] = Sent(time_s, 0, 0, 0.0)
+        elif kind == "ack" and value in in_flight:
+            for number in [n for n in in_flight if n <= value]:
+                del in_flight[number]
+            if hasattr(allocator, "on_ack"):
+                outcome = outcomes[value]
+                clock = outcome.arrival_s * (1 + link.skew_ppm * 1e-6) + link.offset_s
+                allocator.on_ack(now, value, outcome.size, clock, 0.0)
+        while waiting and now >= writer_free_s:
+            if now - offers[waiting[0]][0] > MAX_WAIT_S:
+                waiting.popleft()
+                continue
+            oldest = min(in_flight.values(), default=now)
+            if len(in_flight) >= MAX_FLIGHT_FRAMES or now - oldest > MAX_FLIGHT_AGE_S:
+                break
+            number = waiting.popleft()
+            time_s, ends, gains = offers[number]
+            outcome = outcomes[number]
+            if hasattr(allocator, "on_sent"):
+                keep = allocator.decide(now, ends, FrameKind.KEY, gains, now - time_s)
+                outcome.rate_bps = allocator.decision.rate_bps
+            else:
+                keep = allocator.decide(now, ends, FrameKind.KEY, gains)
+            if keep == 0:
+                continue
+            size = ends[keep]
+            outcome.keep, outcome.size, outcome.gain = keep, size, sum(gains[:keep])
+            if hasattr(allocator, "on_sent"):
+                allocator.on_sent(now, number, size)
+            in_flight[number] = now
+            start_s = max(now, link_free_s)
+            link_free_s = link.trace.finish(start_s, size)
+            outcome.arrival_s = arrival_of(link_free_s)
+            outcome.delay_s = outcome.arrival_s - time_s - link.delay_s
+            if rng.random() >= link.ack_loss:
+                last_ack_s = max(last_ack_s, outcome.arrival_s + link.ack_delay_s + rng.uniform(0, link.ack_jitter_s))
+                at(last_ack_s, "ack", number)
+            # The write ends when all but what the buffers hold has left.
+            bits = link.trace.bits_until(link_free_s) - link.buffer_bytes * 8
+            if bits > link.trace.bits_until(now):
+                step = bisect_right(link.trace.sums, bits) - 1
+                writer_free_s = link.trace.times[step] + (bits - link.trace.sums[step]) / link.trace.rates[step]
+                at(writer_free_s, "write")
+    run.frames = [outcomes[number] for number in sorted(outcomes)]
+    return run
