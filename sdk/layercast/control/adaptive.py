@@ -212,7 +212,8 @@ class AdaptiveAllocator:
             self.peer.link.in_flight and age_s + wait_s + ends[1] * 8 / link_bps > staleness_s
         ):
             return 0, "stale"
-        room = max(0.0, BRAKE_S - wait_s) * link_bps / 8
+        # Before the first acknowledgement only small frames go: they show the delay of the empty link.
+        room = max(0.0, BRAKE_S - wait_s) * link_bps / 8 if self.peer.link.known else 0.0
         keep = self._spender.spend(ends, self._max_layers, room)
         if keep == len(ends) - 1:
             return keep, ""
@@ -244,8 +245,9 @@ class AdaptiveAllocator:
         before = []
         while (earlier := self._frames.popitem(last=False)[0]) != frame_id:
             before.append((self, earlier))
-        if self.peer.link.on_ack(now_s, (self, frame_id), before, arrival_s):
-            self.peer.learn(now_s, decode_lag_s)
+        peer = self.peer
+        if peer.link.on_ack(now_s, (self, frame_id), before, arrival_s, peer.rate.link_bps):
+            peer.learn(now_s, decode_lag_s)
 
     def demand(self) -> Demand:
         """The stream's usual frame."""

@@ -107,7 +107,9 @@ class LinkEstimator:
         if len(self._flights) > MAX_IN_FLIGHT:
             self._flights.popitem(last=False)
 
-    def on_ack(self, now_s: float, frame: Hashable, before: Iterable[Hashable], arrival_s: float) -> bool:
+    def on_ack(
+        self, now_s: float, frame: Hashable, before: Iterable[Hashable], arrival_s: float, rate_bps: float
+    ) -> bool:
         """`frame` arrived at `arrival_s` of the receiver's clock.
 
         Args:
@@ -115,6 +117,7 @@ class LinkEstimator:
             frame: its name.
             before: frames that it acknowledges too, whose own arrival is not known.
             arrival_s: arrival of its last byte, the receiver's clock, seconds of any origin.
+            rate_bps: what the link is taken to carry, bits per second.
 
         Returns:
             False if the frame is unknown, repeated or older than what arrived before: it says nothing new.
@@ -133,12 +136,7 @@ class LinkEstimator:
         if last is not None and arrival_s < last.arrival_s:
             return False
         delay_s = arrival_s - flight.sent_s
-        self._base.add(now_s, delay_s)
-        if self._fresh_base is not None:
-            self._fresh_base = min(self._fresh_base, delay_s)
-        base_s = self._base.least
-        if delay_s <= base_s + BASE_TOLERANCE_S:
-            self._base_seen_s = now_s
+        base_s = self._rebase(now_s, delay_s, flight.size * 8 / rate_bps)
         busy = last is not None and first_sent_s < self._done_s
         self._done_s = arrival_s - base_s
         self._ack_path.add(now_s, arrival_s - now_s)
@@ -227,6 +225,11 @@ class LinkEstimator:
         return max(0.0, done_s - now_s) + self.late_s(now_s, rate_bps)
 
     @property
+    def known(self) -> bool:
+        """Whether anything has been acknowledged yet."""
+        return bool(self._history)
+
+    @property
     def in_flight(self) -> int:
         """Frames sent and not acknowledged."""
         return len(self._flights)
@@ -249,6 +252,19 @@ class LinkEstimator:
             self._base.reset(now_s, self._fresh_base)
             self._base_seen_s = now_s
         self._fresh_base = None
+
+    def _rebase(self, now_s: float, delay_s: float, serving_s: float) -> float:
+        """Note a delay, of which the frame's own sending took about `serving_s`; return the empty link's."""
+        if not self._history:
+            self._base_seen_s = now_s
+        elif delay_s - serving_s <= self._base.least + BASE_TOLERANCE_S:
+            # Nothing was in this frame's way, so the old value is confirmed, or found a little too low.
+            self._base_seen_s = now_s
+            self._base.add(now_s, min(delay_s, max(self._base.least, delay_s - serving_s)))
+        self._base.add(now_s, delay_s)
+        if self._fresh_base is not None:
+            self._fresh_base = min(self._fresh_base, delay_s - serving_s)
+        return self._base.least
 
     def _recent(self, window_s: float) -> Iterator[_Arrival]:
         for entry in reversed(self._history):

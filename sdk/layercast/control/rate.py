@@ -1,10 +1,10 @@
 """How fast to send to one receiver: fast down, careful around the known capacity, fast up when far below it.
 
 In the manner of Google congestion control (Carlucci et al. 2016): a queue that stands and grows cuts the rate
-to a fraction of what was delivered, a queue that merely stands holds it, an empty one lets it grow. Growth
-rides on real layers: it happens only while the budget is what cuts the frames. It begins at a crawl and
-doubles every GROWTH_DOUBLING_S, so the rate stays long where it fits and leaves soon when there is more room
-(the convex half of CUBIC); far below the last rate known to be good it starts fast.
+to a fraction of what was delivered, a queue that merely stands is drained by a few per cent, an empty one lets
+the rate grow. Growth rides on real layers: it happens only while the budget is what cuts the frames. Around
+the capacity last measured it is slow, beyond it (the link has more room than it had) it doubles and doubles,
+and far below the last rate known to be good it is fast at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CUT_WINDOW_S = 0.15
 CAPACITY_WINDOW_S = 0.4
 """Stretch whose delivered rate a correction believes, seconds: long enough to be a few per cent exact."""
 
-START_BPS = 500_000.0
+START_BPS = 300_000.0
 """Rate before the first acknowledgement, bits per second: one coarse layer of most streams at 30 frames/s."""
 
 MIN_BPS = 20_000.0
@@ -46,20 +46,29 @@ MIN_BPS = 20_000.0
 MAX_BPS = 10e9
 """Largest rate, bits per second: what no stream fills; keeps the number finite."""
 
-GROWTH_START = 1.8
-"""Growth before the first congestion, per second (e-fold): 0.5 to 3 Mbit/s in a second."""
+GROWTH_START = 2.2
+"""Growth before the first congestion, per second (e-fold): 0.3 to 3 Mbit/s in a second."""
 
 GROWTH_RECOVER = 1.2
 """Growth far below the last good rate, per second."""
 
-GROWTH_LEAST = 0.02
-"""Growth just after a queue has cleared, per second."""
+GROWTH_BACK = 0.5
+"""Growth up to NEAR below the measured capacity, per second."""
+
+GROWTH_PROBE = 0.05
+"""Growth within NEAR of the measured capacity, per second: its queue shows before the excess is 5 %."""
+
+NEAR = 0.06
+"""How far around the measured capacity growth is careful. Beyond it with no queue, the link has more room."""
+
+GROWTH_BEYOND = 0.1
+"""Growth just beyond, per second; it doubles every GROWTH_DOUBLING_S."""
+
+GROWTH_DOUBLING_S = 0.35
+"""From GROWTH_BEYOND to GROWTH_MOST in 1.3 s, seconds."""
 
 GROWTH_MOST = 1.2
 """Largest growth, per second: with 0.1 s until its queue is seen, 12 % too much."""
-
-GROWTH_DOUBLING_S = 0.5
-"""The growth doubles in this time, seconds: from a crawl to GROWTH_MOST in three."""
 
 FAR_BELOW = 0.7
 """Below this share of the last good rate, recovery starts fast."""
@@ -92,7 +101,8 @@ class RateController:
         self.rate_bps = start_bps
         self.state = "start"
         self._capacity_bps: float | None = None
-        self._good_bps = float("inf")
+        self._good_bps = 0.0
+        self._beyond_since_s: float | None = None
         self._last_s: float | None = None
         self._clear_since_s: float | None = None
         self._standing_since_s: float | None = None
@@ -141,7 +151,6 @@ class RateController:
             return
         if self.state != "cut":
             # Halfway (on a ratio scale) from what was good to what is: a few cuts, and the past is forgotten.
-            self._good_bps = min(self.rate_bps, self._good_bps)
             self._good_bps = max(measured, sqrt(self._good_bps * measured))
         self.state = "cut"
         self._capacity_bps = measured
@@ -155,8 +164,6 @@ class RateController:
         self._capacity_bps = measured
         fitting = measured * (1 - (standing_s - CLEAR_S) / SETTLE_S)
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, fitting))
-        if self._good_bps == float("inf"):
-            self._good_bps = measured
 
     def _grow(self, now_s: float, passed_s: float) -> None:
         self.state = "grow"
@@ -164,17 +171,25 @@ class RateController:
         if self._clear_since_s is None:
             self._clear_since_s = now_s
         clear_s = now_s - self._clear_since_s
-        if self._good_bps == float("inf"):
-            growth = GROWTH_START
-        else:
-            growth = min(GROWTH_MOST, GROWTH_LEAST * 2 ** (clear_s / GROWTH_DOUBLING_S))
-            if self.rate_bps < FAR_BELOW * self._good_bps and clear_s > RECOVER_AFTER_S:
-                growth = max(growth, GROWTH_RECOVER)
+        growth = self._growth(now_s, clear_s)
         self.rate_bps = min(MAX_BPS, self.rate_bps * exp(growth * passed_s))
-        if self._good_bps < self.rate_bps:
-            self._good_bps = self.rate_bps
-        if self._capacity_bps is not None and self.rate_bps > self._capacity_bps:
-            self._capacity_bps = None
+        self._good_bps = max(self._good_bps, self.rate_bps)
+
+    def _growth(self, now_s: float, clear_s: float) -> float:
+        if self._capacity_bps is None:
+            return GROWTH_START
+        ratio = self.rate_bps / self._capacity_bps
+        if ratio <= 1 + NEAR:
+            self._beyond_since_s = None
+        if self.rate_bps < FAR_BELOW * self._good_bps:
+            return GROWTH_RECOVER if clear_s > RECOVER_AFTER_S else GROWTH_PROBE
+        if ratio < 1 - NEAR:
+            return GROWTH_BACK
+        if ratio <= 1 + NEAR:
+            return GROWTH_PROBE
+        if self._beyond_since_s is None:
+            self._beyond_since_s = now_s
+        return min(GROWTH_MOST, GROWTH_BEYOND * 2 ** ((now_s - self._beyond_since_s) / GROWTH_DOUBLING_S))
 
     def _drain(self, now_s: float, link: LinkEstimator, standing_s: float) -> float:
         if self._rebase_until_s is not None:
