@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -30,8 +31,17 @@ from layercast.demo.viewer import KeptPicture, Report
 from layercast.errors import ConnectError, MediaError
 from layercast.media import VideoSource, read_picture
 
-FRAMES = 168
-"""Three times the clip, 13 s: long enough for mean bitrates, short enough for a demo."""
+PLAY_S = 13.0
+"""Long enough for mean bitrates, short enough for a demo, seconds."""
+
+LEAST_FRAMES = 42
+"""Three quarters of the clip: so many are played even where that takes longer."""
+
+LOAD = 0.6
+"""Share of this machine's cores that encoding and decoding may take; the rate is lowered to that."""
+
+LEAST_RATE = 2.0
+"""Frames per second below which the demo would outlast its deadline."""
 
 QUALITY = 0.7
 
@@ -72,11 +82,11 @@ class Viewer:
             return 0.0
         return 8 * report.bytes / (report.span_s * report.shown / (report.shown - 1))
 
-    def complaint(self) -> str:
-        """What is wrong with what it got; "" if nothing is."""
+    def complaint(self, sent: int) -> str:
+        """What is wrong with what it got, when `sent` frames were sent; "" if nothing is."""
         report = self.report
-        if report.shown < LEAST_SHOWN * FRAMES:
-            return f"{self.name} showed {report.shown} of {FRAMES} frames"
+        if report.shown < LEAST_SHOWN * sent:
+            return f"{self.name} showed {report.shown} of {sent} frames"
         if report.psnr / report.shown < LEAST_PSNR_DB:
             return f"{self.name} got pictures of {report.psnr / report.shown:.1f} dB"
         if self.budget and self.bitrate > (1 + TOLERANCE) * self.budget:
@@ -101,20 +111,21 @@ def main(out: str, codec_name: str | None = None) -> int:
         raise MediaError(
             f"cannot make {out}: {error.strerror}", hint="choose another folder with --out"
         ) from error
+    plan = make_plan(codec)
     still_pictures(codec, folder / "stills.png")
     with tempfile.TemporaryDirectory(prefix="layercast-demo-") as kept:
-        viewers = [Viewer(name, budget, Path(kept, name)) for name, budget in budgets(codec).items()]
+        viewers = [Viewer(name, budget, Path(kept, name)) for name, budget in plan.budgets.items()]
         for viewer in viewers:
             viewer.folder.mkdir()
         try:
-            asyncio.run(asyncio.wait_for(play(codec.name, viewers, folder / "recording.lcast"), DEADLINE_S))
+            asyncio.run(asyncio.wait_for(play(plan, viewers, folder / "recording.lcast"), DEADLINE_S))
         except asyncio.TimeoutError:
             raise ConnectError(
                 f"the demo was not done after {DEADLINE_S:g} s", hint="is the machine busy?"
             ) from None
         side_by_side(viewers, folder / "side-by-side.png")
     print(f"\n{folder}: side-by-side.png, stills.png, recording.lcast")
-    complaints = [text for viewer in viewers if (text := viewer.complaint())]
+    complaints = [text for viewer in viewers if (text := viewer.complaint(plan.frames))]
     for text in complaints:
         print(f"not as promised: {text}", file=sys.stderr)
     if not complaints:
@@ -122,16 +133,43 @@ def main(out: str, codec_name: str | None = None) -> int:
     return 1 if complaints else 0
 
 
-def budgets(codec: Codec) -> dict[str, int | None]:
-    """Bits per second for each receiver, from what a few frames of the clip take."""
+@dataclass(frozen=True)
+class Plan:
+    """What this machine can do.
+
+    Attributes:
+        codec: registry name.
+        rate: frames per second to play, the clip's own or less.
+        frames: how many to play.
+        budgets: bits per second for each receiver, shares of what all layers take at that rate.
+    """
+
+    codec: str
+    rate: float
+    frames: int
+    budgets: dict[str, int | None]
+
+
+def make_plan(codec: Codec) -> Plan:
+    """Encode and decode a few frames of the clip, and fit the demo to what that took."""
     source = VideoSource(assets.path(assets.CLIP))
     sample = [image for image, _ in source][::8]
-    mean_bytes = sum(len(encode_unit(codec, image, 0, 0, QUALITY)) for image in sample) / len(sample)
-    full = 8 * mean_bytes * source.frame_rate
-    return {name: None if share is None else round(share * full) for name, share in SHARES.items()}
+    codec.encode(sample[0], QUALITY)  # the first call also loads tables
+    started_s = time.perf_counter()
+    units = [encode_unit(codec, image, 0, 0, QUALITY) for image in sample]
+    encoded_s = time.perf_counter()
+    for unit in units:
+        parts = unpack(unit)
+        codec.decode(parts.layers, parts.header.picture)
+    decoded_s = time.perf_counter()
+    work_s = (encoded_s - started_s + len(SHARES) * (decoded_s - encoded_s)) / len(sample)
+    rate = max(LEAST_RATE, min(source.frame_rate, LOAD * (os.cpu_count() or 1) / work_s))
+    full = 8 * rate * sum(map(len, units)) / len(units)
+    budgets = {name: None if share is None else round(share * full) for name, share in SHARES.items()}
+    return Plan(codec.name, rate, max(LEAST_FRAMES, round(PLAY_S * rate)), budgets)
 
 
-async def play(codec: str, viewers: list[Viewer], recording: Path) -> None:
+async def play(plan: Plan, viewers: list[Viewer], recording: Path) -> None:
     """Start everything, show the table until the sender is done, stop everything.
 
     Raises:
@@ -163,8 +201,9 @@ async def play(codec: str, viewers: list[Viewer], recording: Path) -> None:
         clip = str(assets.path(assets.CLIP))
         sender = await stack.enter_async_context(
             process(
-                "sender", "-m", "layercast.cli", "send", clip, "--loop", "--frames", str(FRAMES),
-                "--to", address, "--stream", "demo", "--codec", codec, "--quality", str(QUALITY),
+                "sender", "-m", "layercast.cli", "send", clip, "--loop", "--frames", str(plan.frames),
+                "--rate", f"{plan.rate:.2f}", "--to", address, "--stream", "demo",
+                "--codec", plan.codec, "--quality", str(QUALITY),
             )
         )  # fmt: skip
         following = [asyncio.create_task(follow(viewer)) for viewer in viewers]
