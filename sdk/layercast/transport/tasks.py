@@ -37,15 +37,20 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
 
     One that has not ended after CLOSE_TIMEOUT_S is cancelled again: some library may have swallowed the first.
     """
-    given = {task for task in tasks if task is not None}
-    running = {task for task in given if not task.done()}
+    running = {task for task in tasks if task is not None}
+    for task in running:
+        task.add_done_callback(_see)
+    running = {task for task in running if not task.done()}
     while running:
         for task in running:
             task.cancel()
         _, running = await asyncio.wait(running, timeout=CLOSE_TIMEOUT_S)
-    for task in given:
-        if not task.cancelled():
-            task.exception()  # marks it as seen
+
+
+def _see(task: asyncio.Task[Any]) -> None:
+    """Have asyncio not complain that nobody looked at the error."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def first_of(*work: Coroutine[Any, Any, None]) -> None:
