@@ -22,6 +22,7 @@ from layercast.bitstream.types import FrameKind
 MAX_FLIGHT_FRAMES = 64
 MAX_FLIGHT_AGE_S = 0.5
 MAX_WAIT_S = 0.6
+RESEND_S = 0.5  # a lost acknowledgement comes so much later, when a newer one has mostly overtaken it
 
 
 class Trace:
@@ -228,14 +229,39 @@ def simulate(allocator, link, source, seconds):
             link_free_s = link.trace.finish(start_s, size)
             outcome.arrival_s = arrival_of(link_free_s)
             outcome.delay_s = outcome.arrival_s - time_s - link.delay_s
-            if rng.random() >= link.ack_loss:
-                last_ack_s = max(last_ack_s, outcome.arrival_s + link.ack_delay_s + rng.uniform(0, link.ack_jitter_s))
-                at(last_ack_s, "ack", number)
+            lost_s = RESEND_S if rng.random() < link.ack_loss else 0.0
+            ack_s = outcome.arrival_s + link.ack_delay_s + rng.uniform(0, link.ack_jitter_s) + lost_s
+            if not lost_s:
+                ack_s = last_ack_s = max(last_ack_s, ack_s)
+            at(ack_s, "ack", number)
             # The write ends when all but what the buffers hold has left.
             bits = link.trace.bits_until(link_free_s) - link.buffer_bytes * 8
             if bits > link.trace.bits_until(now):
                 step = bisect_right(link.trace.sums, bits) - 1
-                writer_free_s = link.trace.times[step] + (bits - link.trace.sums[step]) / link.trace.rates[step]
+                writer_free_s = (
+                    link.trace.times[step] + (bits - link.trace.sums[step]) / link.trace.rates[step]
+                )
                 at(writer_free_s, "write")
     run.frames = [outcomes[number] for number in sorted(outcomes)]
+    return run
+
+
+def oracle(link, source, seconds, most_wait_s):
+    """What somebody would deliver who knows the trace: each frame's longest prefix that arrives in time.
+
+    Args:
+        most_wait_s: latest arrival after the offer, less the idle delay. The oracle of a trace is the best of
+            several: a longer wait bridges short fades, a shorter one loses less in long ones.
+    """
+    run = Run(trace=link.trace)
+    free_s = 0.0
+    for time_s, ends, gains in source.frames(seconds):
+        start_s = max(time_s, free_s)
+        room = (link.trace.bits_until(time_s + most_wait_s) - link.trace.bits_until(start_s)) / 8
+        keep = max(0, bisect_right(ends, room) - 1)
+        sent = Sent(time_s, keep, ends[keep] if keep else 0, sum(gains[:keep]))
+        if keep:
+            free_s = link.trace.finish(start_s, sent.size)
+            sent.arrival_s, sent.delay_s = free_s + link.delay_s, free_s - time_s
+        run.frames.append(sent)
     return run

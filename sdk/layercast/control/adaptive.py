@@ -22,7 +22,10 @@ STALENESS_S = 0.4
 link, travelling time not counted, is not sent."""
 
 BRAKE_S = 0.1
-"""Predicted wait from which a frame gets its first layer only, seconds; two frame intervals at 20 frames/s."""
+"""Predicted delay that no upper layer may exceed, seconds; or BRAKE_FRAMES frame intervals if that is more."""
+
+BRAKE_FRAMES = 2.0
+"""A frame that fills the link takes one interval to be sent; the other is for those larger than usual."""
 
 LIMITED_S = 0.5
 """The budget counts as what limits the stream for so long after it cut a frame, seconds."""
@@ -213,7 +216,8 @@ class AdaptiveAllocator:
         ):
             return 0, "stale"
         # Before the first acknowledgement only small frames go: they show the delay of the empty link.
-        room = max(0.0, BRAKE_S - wait_s) * link_bps / 8 if self.peer.link.known else 0.0
+        brake_s = max(BRAKE_S, BRAKE_FRAMES * self._spender.interval_s) if self.peer.link.known else 0.0
+        room = max(0.0, brake_s - wait_s - age_s) * link_bps / 8
         keep = self._spender.spend(ends, self._max_layers, room)
         if keep == len(ends) - 1:
             return keep, ""

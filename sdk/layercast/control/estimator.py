@@ -38,6 +38,9 @@ STANDING_FRAMES = 3
 TREND_S = 0.3
 """Window of the delay's slope, seconds: about ten frames, as the trendline filter of GCC takes 20 packets."""
 
+STALL_S = 1.0
+"""A longer gap between two arrivals is an outage or a stopped receiver, and no measure of capacity, seconds."""
+
 MIN_SPAN_S = 0.04
 """Shortest busy stretch that gives a capacity, in seconds of arrivals; shorter ones measure buffers."""
 
@@ -137,7 +140,7 @@ class LinkEstimator:
             return False
         delay_s = arrival_s - flight.sent_s
         base_s = self._rebase(now_s, delay_s, flight.size * 8 / rate_bps)
-        busy = last is not None and first_sent_s < self._done_s
+        busy = last is not None and first_sent_s < self._done_s and arrival_s < last.arrival_s + STALL_S
         self._done_s = arrival_s - base_s
         self._ack_path.add(now_s, arrival_s - now_s)
         following = next(iter(self._flights.values()), None)

@@ -9,7 +9,7 @@ and far below the last rate known to be good it is fast at once.
 
 from __future__ import annotations
 
-from math import exp, sqrt
+from math import exp
 
 from layercast.control.estimator import LinkEstimator
 
@@ -49,19 +49,23 @@ MAX_BPS = 10e9
 GROWTH_START = 2.2
 """Growth before the first congestion, per second (e-fold): 0.3 to 3 Mbit/s in a second."""
 
-GROWTH_RECOVER = 1.2
-"""Growth far below the last good rate, per second."""
+GROWTH_RECOVER = 2.0
+"""Growth far below the last good rate, per second: seven times as much after a second."""
 
-GROWTH_BACK = 0.5
+FORGET = 0.6
+"""What a cut leaves of the last good rate: an outage is recovered from fast, and after three cuts at the same
+rate the past is forgotten."""
+
+GROWTH_BACK = 0.8
 """Growth up to NEAR below the measured capacity, per second."""
 
-GROWTH_PROBE = 0.05
-"""Growth within NEAR of the measured capacity, per second: its queue shows before the excess is 5 %."""
+GROWTH_PROBE = 0.1
+"""Growth within NEAR of the measured capacity, per second: its queue shows at a few per cent of excess."""
 
 NEAR = 0.06
 """How far around the measured capacity growth is careful. Beyond it with no queue, the link has more room."""
 
-GROWTH_BEYOND = 0.1
+GROWTH_BEYOND = 0.2
 """Growth just beyond, per second; it doubles every GROWTH_DOUBLING_S."""
 
 GROWTH_DOUBLING_S = 0.35
@@ -150,19 +154,20 @@ class RateController:
         if measured is None:
             return
         if self.state != "cut":
-            # Halfway (on a ratio scale) from what was good to what is: a few cuts, and the past is forgotten.
-            self._good_bps = max(measured, sqrt(self._good_bps * measured))
+            self._good_bps = max(measured, FORGET * self._good_bps)
         self.state = "cut"
         self._capacity_bps = measured
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, BETA * measured))
 
     def _correct(self, link: LinkEstimator, standing_s: float) -> None:
         self.state = "hold"
-        measured = link.capacity_bps(CAPACITY_WINDOW_S)
-        if measured is None:
+        measured, newest = link.capacity_bps(CAPACITY_WINDOW_S), link.capacity_bps(CUT_WINDOW_S)
+        if measured is None or newest is None:
             return
+        if newest < FAR_BELOW * measured:
+            measured = newest
         self._capacity_bps = measured
-        fitting = measured * (1 - (standing_s - CLEAR_S) / SETTLE_S)
+        fitting = measured * max(BETA, 1 - (standing_s - CLEAR_S) / SETTLE_S)
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, fitting))
 
     def _grow(self, now_s: float, passed_s: float) -> None:
