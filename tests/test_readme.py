@@ -14,7 +14,8 @@ from layercast.media import read_picture
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+BLOCKS = [text for language, text in FENCED if language == "python"]
 
 
 def run(program, *arguments, cwd=None):
@@ -80,8 +81,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_commands_in_the_readme_are_valid():
-    blocks = "".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
-    lines = re.findall(r"^layercast (.+?)(?:\s+#.*)?$", blocks, re.MULTILINE)
+    plain = "".join(text for language, text in FENCED if not language)
+    lines = re.findall(r"^layercast (.+?)(?:\s+#.*)?$", plain, re.MULTILINE)
     assert len(lines) >= 7
     for line in lines:
         build_parser().parse_args(line.split())

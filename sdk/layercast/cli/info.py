@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     )
     if facts["title"]:
         print(f"  title: {facts['title']}")
-    print(f"  {'layers':>6}  {'last':<16}{'bytes/frame':>12}{'bpp':>9}{'PSNR':>9}")
+    print(f"  {'layers':>6}  {'last':<16}{'bytes/frame':>12}{'bpp':>9}{'over grey':>12}")
     for row in facts["layers"]:
-        psnr = f"{row['psnr']:.2f} dB" if row["psnr"] is not None else "-"
-        print(f"  {row['layers']:>6}  {row['name']:<16}{row['bytes']:>12.0f}{row['bpp']:>9.3f}{psnr:>9}")
+        gain = f"{row['gain_db']:.2f} dB" if row["gain_db"] is not None else "-"
+        print(f"  {row['layers']:>6}  {row['name']:<16}{row['bytes']:>12.0f}{row['bpp']:>9.3f}{gain:>12}")
     if facts["truncated"]:
         print("  the file is cut short; these are the frames before the cut")
     if facts["damaged"]:
@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def collect(path: str) -> dict[str, Any]:
-    """The facts as a dictionary of JSON values; layer rows are means over the frames that hold that many."""
+    """The facts as a dictionary of JSON values; layer rows are means over the frames that hold that many.
+
+    `gain_db` is the PSNR that the prefix adds to a mid-grey picture, as its encoder states it.
+    """
     from layercast.bitstream import ContainerReader, read_index, unpack
 
     with ContainerReader(path) as reader:
@@ -65,14 +68,14 @@ def collect(path: str) -> dict[str, Any]:
             total += len(unit)
             pixels += width * height
             damaged += bool(unpack(unit).damage)
-            psnr = 0.0
+            gain_db = 0.0
             for k, end in enumerate(index.ends[1 : len(count) + 1]):
                 count[k] += 1
                 size[k] += end
                 area[k] += width * height
                 if k < len(index.gains_db):
-                    psnr += index.gains_db[k]
-                    gain[k] += psnr
+                    gain_db += index.gains_db[k]
+                    gain[k] += gain_db
                     gained[k] += 1
         truncated = reader.truncated
         damaged += reader.damaged
@@ -83,7 +86,7 @@ def collect(path: str) -> dict[str, Any]:
             "name": name,
             "bytes": size[k] / count[k],
             "bpp": 8 * size[k] / area[k],
-            "psnr": gain[k] / gained[k] if gained[k] else None,
+            "gain_db": gain[k] / gained[k] if gained[k] else None,
         }
         for k, name in enumerate(description.layer_names)
         if count[k]
