@@ -1,0 +1,215 @@
+"""The `dct` codec: the classic transform pipeline as a progressive codec without any neural network.
+
+Colour transform, lapped 8x8 DCT, scaling, rounding (Yang, Mandt, Theis 2023, eq. 1.1-1.2), and then what the
+classic codecs lack: an embedded quantiser in three trit-planes, integer-exact adaptive contexts, and layers in order
+of worth, so that every prefix is a good picture.
+
+    dct_transform   pixels <-> coefficients          dct_layout    the order of coding: stages and layers
+    dct_quantiser   coefficients <-> nested bins     dct_progress  contexts: what both ends know at each stage
+    dct_model       the fitted numbers               dct           this module: encoder and decoder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from layercast.bitstream.types import MAX_SIDE, PictureInfo
+from layercast.codecs.base import EncodedFrame, LayerInfo
+from layercast.codecs.dct_layout import LAYER_TABLE, STAGES, Stage
+from layercast.codecs.dct_model import DctModel, load_model
+from layercast.codecs.dct_progress import Portion, Progress
+from layercast.codecs.dct_quantiser import PLANES, coarsen, quantise
+from layercast.codecs.dct_transform import Floats, Geometry, analyse, synthesise
+from layercast.entropy import SymbolDecoder, SymbolEncoder
+from layercast.errors import CodecError, CorruptError, PictureError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from layercast.codecs.base import Image
+
+COARSEST_STEP = 110.0
+FINEST_STEP = 4.5
+"""Quantiser steps of quality 0 and 1 in 8-bit pixel values; about 0.1 and 3 bits per pixel."""
+
+_LEAST_ERROR = 1e-10
+"""Mean squared error below which gains stop counting, relative to 255 squared (100 dB)."""
+
+_LAYER_STAGES = tuple(tuple(s for s in STAGES if s.layer == k) for k in range(len(LAYER_TABLE)))
+
+
+def step_of(quality_index: int) -> float:
+    """Quantiser step of a quality index 0..255, geometric between the two ends."""
+    return float(COARSEST_STEP * (FINEST_STEP / COARSEST_STEP) ** (quality_index / 255))
+
+
+def _geometry(picture: PictureInfo) -> Geometry:
+    if not (1 <= picture.width <= MAX_SIDE and 1 <= picture.height <= MAX_SIDE):
+        raise PictureError(
+            f"a picture of {picture.width}x{picture.height}", hint=f"sides from 1 to {MAX_SIDE} pixels"
+        )
+    if picture.channels not in (1, 3) or not 0 <= picture.quality_index <= 255:
+        raise PictureError(
+            f"{picture.channels} channels at quality index {picture.quality_index}",
+            hint="1 or 3 channels, quality index 0..255",
+        )
+    return Geometry(picture.width, picture.height, picture.channels)
+
+
+def _stages(layer: int, channels: int) -> list[Stage]:
+    """The stages of a layer that a picture has: grey has no chroma."""
+    return [s for s in _LAYER_STAGES[layer] if channels == 3 or s.part == 0]
+
+
+class DctCodec:
+    """See the module. Stateless: one instance may serve any number of streams."""
+
+    name: ClassVar[str] = "dct"
+
+    def __init__(self) -> None:
+        self._model = load_model()
+
+    @property
+    def layer_table(self) -> tuple[LayerInfo, ...]:
+        return LAYER_TABLE
+
+    @property
+    def fingerprint(self) -> bytes:
+        return self._model.fingerprint
+
+    def encode(self, image: Image, quality: float = 0.7) -> EncodedFrame:
+        """Encode one picture; see `Codec.encode`.
+
+        Raises:
+            PictureError: unsupported shape, dtype or size.
+        """
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+            raise PictureError(
+                f"a picture of shape {image.shape} and type {image.dtype}",
+                hint="(H, W, 3) RGB or (H, W) grey, uint8",
+            )
+        if not 0.0 <= quality <= 1.0:
+            raise PictureError(f"quality {quality}", hint="0.0 to 1.0")
+        picture = PictureInfo(
+            image.shape[1], image.shape[0], 3 if image.ndim == 3 else 1, round(quality * 255)
+        )
+        encoder = _Encoder(self._model, image, picture)
+        layers = tuple(encoder.layer(k) for k in range(len(LAYER_TABLE)))
+        return EncodedFrame(layers, picture, tuple(encoder.gains_db))
+
+    def start(self, picture: PictureInfo) -> DctFrameDecoder:
+        """A decoder for one frame.
+
+        Raises:
+            PictureError: a size or channel count that this codec does not take.
+        """
+        return DctFrameDecoder(self._model, picture)
+
+    def decode(self, layers: Sequence[bytes], picture: PictureInfo) -> Image:
+        """Decode a prefix of the layers in one call."""
+        decoder = self.start(picture)
+        for layer in layers:
+            decoder.push(layer)
+        return decoder.picture()
+
+
+class _Encoder:
+    """One frame on its way to layers."""
+
+    def __init__(self, model: DctModel, image: Image, picture: PictureInfo) -> None:
+        geometry = _geometry(picture)
+        step = step_of(picture.quality_index)
+        self._model, self._channels = model, picture.channels
+        self._exact = analyse(image, geometry, step)
+        self._progress = Progress(model, geometry, picture.quality_index)
+        self._plane = 0
+        self._error = sum(float(np.vdot(level, level)) for level in self._exact)
+        self._peak = 255.0**2 * image.size / step**2
+        self._psnr = self._measure()
+        self.gains_db: list[float] = []
+
+    def _measure(self) -> float:
+        """PSNR in dB of what is coded so far; the transform is orthonormal, or nearly so."""
+        return 10 * float(np.log10(self._peak / max(self._error, self._peak * _LEAST_ERROR)))
+
+    def layer(self, number: int) -> bytes:
+        """Code the next layer, and note what it gains."""
+        coder = SymbolEncoder()
+        for stage in _stages(number, self._channels):
+            if stage.plane != self._plane:
+                self._plane = stage.plane
+                self._progress.begin(stage.plane)
+            portion = self._progress.portion(stage)
+            exact = self._exact[stage.level].reshape(-1).take(portion.positions)
+            error = exact - self._progress.known[stage.level].reshape(-1).take(portion.positions)
+            self._error -= float(np.vdot(error, error))
+            symbols = choose_symbols(self._model, stage.plane, portion, exact)
+            coder.push(symbols, portion.rows, self._model.tables)
+            exact -= self._progress.settle(stage, portion, symbols)
+            self._error += float(np.vdot(exact, exact))
+        before, self._psnr = self._psnr, self._measure()
+        self.gains_db.append(self._psnr - before)
+        return coder.finish()
+
+
+def choose_symbols(model: DctModel, plane: int, portion: Portion, exact: Floats) -> NDArray[np.int32]:
+    """What the quantiser says of coefficients `exact` (N,), less the ones not worth their bits in the last plane."""
+    magnitudes = np.abs(exact)
+    trits = coarsen(quantise(magnitudes).astype(np.int32), plane)
+    if plane:
+        trits -= 3 * portion.before
+        np.clip(trits, -1, 1, out=trits)
+    if plane == PLANES - 1:
+        trits[magnitudes < model.thresholds.take(portion.rows)] = 0
+    np.negative(trits, out=trits, where=(exact < 0) & (portion.before == 0))
+    return trits
+
+
+class DctFrameDecoder:
+    """Decodes one frame layer by layer; see `FrameDecoder`."""
+
+    def __init__(self, model: DctModel, picture: PictureInfo) -> None:
+        self._model, self._picture = model, picture
+        self._geometry = _geometry(picture)
+        self._layers: list[bytes] = []
+        self._restart()
+
+    def _restart(self) -> None:
+        self._progress = Progress(self._model, self._geometry, self._picture.quality_index)
+        self._plane = 0
+
+    def push(self, layer: bytes) -> None:
+        """Take the next layer.
+
+        Raises:
+            CorruptError: the bytes are not a valid layer; the layers before it stay decoded.
+            CodecError: all layers have been pushed.
+        """
+        if len(self._layers) == len(LAYER_TABLE):
+            raise CodecError("the frame already has all its layers", hint="start a new decoder")
+        try:
+            self._advance(len(self._layers), layer)
+        except CorruptError:
+            self._restart()
+            for number, good in enumerate(self._layers):
+                self._advance(number, good)
+            raise
+        self._layers.append(layer)
+
+    def _advance(self, number: int, layer: bytes) -> None:
+        coder = SymbolDecoder(layer)
+        for stage in _stages(number, self._picture.channels):
+            if stage.plane != self._plane:
+                self._plane = stage.plane
+                self._progress.begin(stage.plane)
+            portion = self._progress.portion(stage)
+            symbols = coder.decode(portion.rows, self._model.tables)
+            self._progress.settle(stage, portion, symbols)
+
+    def picture(self) -> Image:
+        """The picture from the layers pushed so far, (H, W, 3) or (H, W), uint8."""
+        levels: list[Floats] = [level.copy() for level in self._progress.known]
+        return synthesise(levels, self._geometry, step_of(self._picture.quality_index))

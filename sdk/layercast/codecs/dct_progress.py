@@ -1,0 +1,207 @@
+"""What both ends of the `dct` codec know at each point of the stream, and the table rows that follow from it.
+
+Encoder and decoder drive one `Progress` each through the same stages: `rows` says which coefficients a stage codes
+and with which table row, `settle` takes their symbols. A row is (plane and kind of coefficient, what is known of
+its magnitude, context level). The context level is the logarithm of an expected magnitude, a weighted sum of
+magnitudes already known: of all frequencies of the same block and of its eight neighbours, and of the same
+frequency in the other channels. Weights and magnitudes are integers held in float32 and every sum stays below
+2**24 (checked when the model is made), so any BLAS, any order and any fused multiply give the same number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layercast.codecs.dct_layout import CHROMA, CLASS_BOUNDS, FINE, LUMA, STARTS, Stage
+from layercast.codecs.dct_model import CONTEXT_LEVELS, KINDS, MAX_FEATURE, WEIGHT_ONE, DctModel, sources
+from layercast.codecs.dct_quantiser import MAX_MAGNITUDE, PLANES
+from layercast.codecs.dct_transform import Floats, Geometry
+from layercast.errors import CorruptError
+
+_NO_CLASS = 255
+"""Class of a coefficient that is zero for certain: never coded in this plane."""
+
+_LEVEL_BITS = 21
+"""Mantissa bits of a float32 left below the context level: four levels per octave."""
+
+_LEVEL_ZERO = int(np.float32(WEIGHT_ONE // 32).view(np.int32)) >> _LEVEL_BITS
+"""Context level 0 begins at an expected magnitude of 1/32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """The coefficients of one stage that are coded.
+
+    Attributes:
+        positions: where they are in the flattened level, (N,).
+        rows: their table rows, (N,) int32.
+        before: their bins in the plane before, (N,) int16.
+    """
+
+    positions: NDArray[np.intp]
+    rows: NDArray[np.int32]
+    before: NDArray[np.int16]
+
+
+class Progress:
+    """The state of one frame at one end.
+
+    Attributes:
+        known: per level, the best reconstruction so far, (C, F, d, a) float32 in final steps.
+        bins: per level, magnitudes in bins of the plane last coded, (C, F, d, a) int16.
+    """
+
+    def __init__(self, model: DctModel, geometry: Geometry, quality_index: int) -> None:
+        shapes = [(geometry.channels, *shape) for shape in geometry.shapes]
+        self.known: list[Floats] = [np.zeros(shape, np.float32) for shape in shapes]
+        self.bins: list[NDArray[np.int16]] = [np.zeros(shape, np.int16) for shape in shapes]
+        self._signs: list[NDArray[np.int8]] = [np.zeros(shape, np.int8) for shape in shapes]
+        self._features: list[Floats] = [np.zeros(shape, np.float32) for shape in shapes]
+        self._levels: dict[int, NDArray[np.uint8]] = {}
+        self.classes: dict[int, NDArray[np.uint8]] = {}
+        self._model = model
+        self._bucket = model.bucket(quality_index)
+        self._parts = (LUMA, CHROMA) if geometry.channels == 3 else (LUMA,)
+        _, frequencies, down, across = shapes[FINE]
+        largest = len(self._parts) * frequencies * (down + 1) * (across + 1)
+        self._buffers = [np.empty(largest, np.float32) for _ in range(4)]
+
+    def begin(self, plane: int) -> None:
+        """Enter a plane: magnitudes count in its steps from here on. Sets the classes of worth."""
+        for bins, features in zip(self.bins, self._features, strict=True):
+            np.multiply(bins, np.int16(3), out=features, casting="unsafe")
+            np.minimum(features, np.float32(MAX_FEATURE), out=features)
+        for part in self._parts:
+            levels = self._context(STARTS[plane, part])
+            classes = np.full(levels.shape, len(CLASS_BOUNDS[plane]), np.uint8)
+            for bound in CLASS_BOUNDS[plane]:
+                classes -= levels >= bound
+            zero = self.bins[FINE][_channels(part), 1:].reshape(levels.shape) == 0
+            zero &= levels < self._model.certain(plane, FINE, part)
+            classes[zero] = _NO_CLASS
+            self._levels[part], self.classes[part] = levels, classes
+
+    def inputs(self, stage: Stage) -> tuple[Floats, Floats, list[list[Floats]]]:
+        """What the context of a stage sees: magnitudes of the block, of its neighbours, and of other channels.
+
+        Returns:
+            own magnitudes (C, F, n) and neighbour sums (C, F, n), valid until the next call; and for each chroma
+            channel (f, n) luma and the other chroma channel, at the frequencies of the stage.
+        """
+        features = self._features[stage.level]
+        own = features[_channels(stage.part), : sources(stage)]
+        shape = (*own.shape[:2], own.shape[2] * own.shape[3])
+        band = features[:, stage.first : stage.last].reshape(len(features), -1, shape[2])
+        others = [[band[0], band[2]], [band[0], band[1]]] if stage.part == CHROMA else []
+        return own.reshape(shape), self._neighbour_sum(own).reshape(shape), others
+
+    def _buffer(self, which: int, shape: tuple[int, ...]) -> Floats:
+        """A scratch array; fresh memory for each would cost more time than the sums themselves."""
+        return self._buffers[which][: int(np.prod(shape))].reshape(shape)
+
+    def _neighbour_sum(self, values: Floats) -> Floats:
+        """Sum over each block (4), its neighbours across an edge (2) and a corner (1); borders repeat.
+
+        (C, F, d, a) -> (C, F, d, a).
+        """
+        c, f, d, a = values.shape
+        rows, middle = self._buffer(0, (c, f, d + 1, a)), self._buffer(1, (c, f, d, a))
+        np.add(values[..., 1:, :], values[..., :-1, :], out=rows[..., 1:-1, :])
+        np.add(values[..., 0, :], values[..., 0, :], out=rows[..., 0, :])
+        np.add(values[..., -1, :], values[..., -1, :], out=rows[..., -1, :])
+        np.add(rows[..., 1:, :], rows[..., :-1, :], out=middle)
+        columns, total = self._buffer(0, (c, f, d, a + 1)), self._buffer(2, (c, f, d, a))
+        np.add(middle[..., 1:], middle[..., :-1], out=columns[..., 1:-1])
+        np.add(middle[..., 0], middle[..., 0], out=columns[..., 0])
+        np.add(middle[..., -1], middle[..., -1], out=columns[..., -1])
+        return np.add(columns[..., 1:], columns[..., :-1], out=total)
+
+    def _context(self, stage: Stage) -> NDArray[np.uint8]:
+        """Context level of every coefficient in the stage's range, (C, f, n), 0..CONTEXT_LEVELS - 1."""
+        own, around, others = self.inputs(stage)
+        weights = self._model.weights(stage)
+        shape = (len(own), stage.last - stage.first, own.shape[2])
+        sums, more = self._buffer(3, shape), self._buffer(0, shape)
+        np.matmul(weights.own, own, out=sums)
+        sums += weights.bias[self._bucket][..., None]
+        sums += np.matmul(weights.around, around, out=more)
+        for channel, pair in enumerate(others):
+            for weight, values in zip(weights.others[channel], pair, strict=True):
+                sums[channel] += np.multiply(weight[:, None], values, out=more[0])
+        levels = sums.view(np.int32)
+        levels >>= _LEVEL_BITS
+        levels -= _LEVEL_ZERO
+        np.clip(levels, 0, CONTEXT_LEVELS - 1, out=levels)
+        return levels.astype(np.uint8)
+
+    def portion(self, stage: Stage) -> Portion:
+        """Which coefficients the stage codes, and with which table rows."""
+        if stage.worth is None:
+            levels = self._context(stage)
+        elif stage.fresh and stage.worth:
+            levels = self._levels[stage.part] = self._context(stage)
+        else:
+            levels = self._levels[stage.part]
+        if stage.worth is not None:
+            chosen = np.flatnonzero(self.classes[stage.part] == stage.worth)
+        elif stage.plane == 0:
+            chosen = np.flatnonzero(levels >= self._model.certain(0, stage.level, stage.part))
+        else:
+            chosen = np.arange(levels.size)
+        rows = levels.reshape(-1).take(chosen).astype(np.int32)
+        positions = self._positions(stage, chosen)
+        before = self.bins[stage.level].reshape(-1).take(positions)
+        if stage.plane:
+            rows += np.minimum(before, KINDS - 1) * np.int32(CONTEXT_LEVELS)
+        rows += np.int32(self._model.first_row(stage.plane, stage.level, stage.part))
+        return Portion(positions, rows, before)
+
+    def _positions(self, stage: Stage, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Positions within the stage's channels and frequencies to positions within the level."""
+        _, frequencies, down, across = self.bins[stage.level].shape
+        plane = down * across
+        chosen += stage.first * plane
+        if stage.part == CHROMA:
+            chosen += plane * frequencies
+            second = np.searchsorted(chosen, (frequencies + stage.last) * plane)
+            chosen[second:] += plane * (frequencies - stage.last + stage.first)
+        return chosen
+
+    def settle(self, stage: Stage, portion: Portion, symbols: NDArray[np.int32]) -> Floats:
+        """Take the symbols of a stage.
+
+        A symbol is the signed bin where nothing but zero was known, else the trit away from zero.
+
+        Returns:
+            the new reconstructions, (N,) float32 in final steps.
+
+        Raises:
+            CorruptError: a magnitude that no encoder makes.
+        """
+        positions, fresh = portion.positions, portion.before == 0
+        all_signs = self._signs[stage.level].reshape(-1)
+        signs = np.where(fresh, np.sign(symbols), all_signs.take(positions)).astype(np.int8)
+        trits = np.where(fresh, np.abs(symbols), symbols)
+        if stage.plane == 0:
+            if len(trits) and not 0 <= int(trits.min()) <= int(trits.max()) <= MAX_MAGNITUDE:
+                raise CorruptError("a coefficient is larger than any picture's")
+            after, column = trits, np.clip(trits - 1, 0, 2)
+        else:
+            after, column = 3 * portion.before + trits, trits + 1
+        column += 3 * portion.rows
+        values = self._model.offsets.take(column)
+        values += after
+        values *= signs
+        values *= np.float32(3 ** (PLANES - 1 - stage.plane))
+        all_signs[positions] = signs
+        self.bins[stage.level].reshape(-1)[positions] = after
+        self._features[stage.level].reshape(-1)[positions] = np.minimum(after, MAX_FEATURE)
+        self.known[stage.level].reshape(-1)[positions] = values
+        return np.asarray(values, np.float32)
+
+
+def _channels(part: int) -> slice:
+    return slice(0, 1) if part == LUMA else slice(1, 3)
