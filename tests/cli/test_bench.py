@@ -10,7 +10,8 @@ from layercast.bench.metrics import psnr
 from layercast.bench.peers import JPEG, PEERS, measure_peer
 from layercast.bitstream import read_index, trim, unpack
 from layercast.cli.units import encode_unit
-from layercast.media import PatternSource, write_picture
+from layercast.demo import assets
+from layercast.media import PatternSource, read_picture, write_picture
 
 KEYS = {
     "image", "codec", "quality", "layers", "bytes", "bpp", "psnr", "ms_ssim", "encode_ms", "decode_ms",
@@ -100,6 +101,19 @@ def test_jpeg_is_progressive_optimised_and_subsampled():
         assert saved.info["progressive"] == 1
         assert [component[1:3] for component in saved.layer] == [(2, 2), (1, 1), (1, 1)]
     assert measure_peer(JPEG, PatternSource(64, 64).draw(0), 50).bpp == 8 * len(buffer.getvalue()) / 64**2
+
+
+def test_jpeg_2000_is_measured_at_its_best():
+    jpeg2000 = PEERS[2]
+    point = measure_peer(jpeg2000, read_picture(assets.path("kodim23.png")), 24)
+    assert point.bpp == pytest.approx(1.0, abs=0.01)
+    assert point.psnr > 42, "39.4 without its colour transform"
+
+
+def test_peers_take_grey_pictures():
+    grey = PatternSource(64, 48).draw(0)[..., 0]
+    for peer in PEERS:
+        assert measure_peer(peer, grey, peer.shown).psnr > 15
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)

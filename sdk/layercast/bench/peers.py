@@ -33,7 +33,8 @@ class Peer:
     def options(self, step: Any) -> dict[str, Any]:
         """Arguments of Pillow's `save`."""
         if self.format == "JPEG2000":
-            return {"quality_mode": "rates", "quality_layers": [step], "irreversible": True}
+            # Without mct, Pillow codes R, G and B apart, which costs 2.7 dB at 1 bit per pixel.
+            return {"quality_mode": "rates", "quality_layers": [step], "irreversible": True, "mct": 1}
         if self.format == "JPEG":
             return {"quality": step, "optimize": True, "progressive": True, "subsampling": "4:2:0"}
         return {"quality": step}
