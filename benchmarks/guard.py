@@ -104,18 +104,18 @@ def main() -> int:
     args = parser.parse_args()
     chosen = pictures.bundled()
     stored = results.load("guard", "quick")
-    if stored is not None and stored["digest"] != chosen.digest and not args.update:
-        print("the bundled pictures changed: run with --update")
-        return 1
-    fresh = stored is None or stored["digest"] != chosen.digest
-    anchor = jpeg_curve(chosen) if fresh or stored is None else stored["jpeg_420"]
+    if stored is not None and stored["digest"] != chosen.digest:
+        if not args.update:
+            print("the bundled pictures changed: run with --update")
+            return 1
+        stored = None
+    anchor = jpeg_curve(chosen) if stored is None else stored["jpeg_420"]
     found: list[Row] = []
     for name, codec in ours.available().items():
         found += measure(name, codec, chosen, anchor)
     if args.update or stored is None:
-        print(
-            f"stored {len(found)} figures in {results.save('guard', 'quick', found, **chosen.about, jpeg_420=anchor)}"
-        )
+        path = results.save("guard", "quick", found, **chosen.about, jpeg_420=anchor)
+        print(f"stored {len(found)} figures in {path.relative_to(results.REPOSITORY)}")
         return 0
     worse, better = verdicts(stored["rows"], found)
     for line in better:

@@ -51,6 +51,7 @@ def encode(picture: Picture, layers: int) -> Codestream:
         "JPEG2000",
         no_jp2=True,
         irreversible=True,
+        mct=1,
         progression="LRCP",
         quality_mode="rates",
         quality_layers=rates,

@@ -1,18 +1,23 @@
 """The harness against others' figures: the same codec on the same pictures must give the published curve.
 
 Each stored curve is compared point by point with what `benchmarks.rd` measured here with the same
-settings. The first two are other people's (CompressAI's bench), so they prove the harness; libwebp has
-not changed its lossy encoder since, while other libraries have.
+settings. WebP and JPEG are other people's figures (CompressAI's bench) and prove the harness. That JPEG
+curve was made with IJG's libjpeg 9, which older Pillow wheels held; today's hold libjpeg-turbo, which
+treats chroma otherwise. So it is measured with such an old Pillow too (`benchmarks/old_jpeg.py` says
+how).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks import results
+from benchmarks import pictures, rd, results
+from benchmarks.pictures import PictureSet
 from benchmarks.published import curves
 
 PART = "rd/kodak-24"
@@ -36,7 +41,8 @@ class Comparison:
 
 COMPARISONS = (
     Comparison("webp", "webp", True),
-    Comparison("jpeg", "jpeg-plain", True),
+    Comparison("jpeg", "jpeg-libjpeg9", True),
+    Comparison("jpeg", "jpeg-plain", False),
     Comparison("jpegxl(libjxl0.11.2,e7)", "jpegxl", False),
     Comparison("avif(libavif1.4,444,speed6)", "avif-444", False),
     Comparison("avif(libavif1.4,420,speed6)", "avif-420", False),
@@ -70,10 +76,27 @@ def compare(comparison: Comparison) -> dict[str, Any] | None:
     }
 
 
+def measure_old_jpeg(made: Path, chosen: PictureSet) -> None:
+    """Measure what `old_jpeg.py` made of the same pictures, as `benchmarks.rd` measures a peer."""
+    about = json.loads((made / "about.json").read_text())
+    rows = []
+    for quality, sizes in about["sizes"].items():
+        points = [
+            rd.point(original, pictures.load(made / f"{name}-{quality}.png"), sizes[name])
+            for name, original in chosen.pictures.items()
+        ]
+        rows.append({"setting": float(quality), **rd.mean(points)})
+    title = "JPEG, Pillow's defaults, libjpeg 9"
+    results.save(PART, "jpeg-libjpeg9", rows, title=title, library=about["library"], **chosen.about)
+
+
 def main() -> int:
-    argparse.ArgumentParser(
-        prog="python -m benchmarks.proof", description=__doc__.split("\n")[0]
-    ).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.proof", description=__doc__.split("\n")[0])
+    pictures.add_argument(parser)
+    parser.add_argument("--old-jpeg", type=Path, metavar="OUT", help="folder that old_jpeg.py wrote")
+    args = parser.parse_args()
+    if args.old_jpeg:
+        measure_old_jpeg(args.old_jpeg, pictures.chosen(args))
     rows = [row for row in map(compare, COMPARISONS) if row is not None]
     for row in rows:
         print(row)

@@ -1,0 +1,69 @@
+"""BENCHMARKS.md and its plots, from the JSON under benchmarks/results; it measures nothing."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import results, still_tables, stream_tables, summary
+
+PAGE = results.REPOSITORY / "BENCHMARKS.md"
+
+INTRO = """\
+# Benchmarks
+
+Where layercast wins and where it loses. Every figure on this page was measured by the command named under
+its table, or is marked as published by others; a figure that is missing has not been measured yet. “Bits” are
+bits at equal PSNR (BD-rate); below 0 % layercast needs fewer."""
+
+COMMANDS = """\
+## Run it yourself
+
+```
+make bench        what can be done in 20 minutes on two cores, on the pictures that ship with layercast
+make bench-full   everything; KODAK=folder of the 24 Kodak PNGs, CLIPS="clip.mp4 ..."
+```
+
+Each part is a command of its own, and writes JSON under `benchmarks/results/`:
+
+| command | what it measures |
+| --- | --- |
+| `python -m benchmarks.rd --pictures DIR` | rate-distortion: every codec, every quality, every prefix |
+| `python -m benchmarks.proof` | the harness against published curves |
+| `python -m benchmarks.progressive` | one encoding while its bytes arrive |
+| `python -m benchmarks.speed` | time and memory |
+| `python -m benchmarks.video CLIP...` | clips as camera streams |
+| `python -m benchmarks.entropy` | the entropy coder |
+| `python -m benchmarks.guard` | fails when a quick exact figure got worse than the stored one |
+| `python -m benchmarks.render` | this page |
+
+They need `pip install -e ".[bench]"`. Results of peers are kept until their settings, libraries or input
+change (`--peers again` measures them anew). PSNR is `10 log10(255² / MSE)` over all RGB samples; MS-SSIM is Wang,
+Simoncelli and Bovik's (2003) on RGB. layercast's bytes are those of whole access units, headers and checksums
+included."""
+
+
+def page() -> str:
+    sections = [
+        INTRO,
+        summary.table(),
+        COMMANDS,
+        still_tables.rate_distortion(),
+        still_tables.proof(),
+        still_tables.progressive(),
+        still_tables.speed(),
+        stream_tables.video(),
+        stream_tables.entropy(),
+        stream_tables.relay(),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.render", description=__doc__)
+    parser.parse_args()
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()
