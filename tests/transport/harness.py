@@ -14,6 +14,7 @@ from typing import Any
 
 from layercast.bitstream import pack
 from layercast.bitstream.types import FrameHeader, FrameKind, PictureInfo, StreamDescription
+from layercast.transport.limits import Window
 from layercast.transport.sender import Sender
 
 LAYERS = 10
@@ -22,6 +23,9 @@ PICTURE = PictureInfo(width=64, height=48, channels=3, quality_index=200)
 DESCRIPTION = StreamDescription(
     "none", b"fingerprint-0000", tuple(f"layer{k}" for k in range(LAYERS)), 30.0, "test"
 )
+ENDLESS = Window(max_bytes=1 << 40, max_frames=1 << 30, max_age_s=1e9)
+"""For tests whose clock runs faster than acknowledgements come."""
+
 PATIENCE_S = 10.0
 """How long a condition may take to come true; far above what it takes, for busy machines."""
 

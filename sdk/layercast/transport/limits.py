@@ -71,8 +71,9 @@ class Window:
     wait here, and first lose layers, then go altogether.
 
     Attributes:
-        max_bytes: in flight. 1 MiB is 80 Mbit/s over a round trip of 100 ms. One frame is always let through.
-        max_frames: in flight. 64 is one second at 60 frames/s; bounds the bookkeeping for tiny frames.
+        max_bytes: in flight. 4 MiB is 170 Mbit/s over 200 ms (a round trip, and the wait for the next report).
+            One frame is always let through.
+        max_frames: in flight. 64 is one second at 60 frames/s, ten reports; bounds the bookkeeping.
         max_age_s: age of the oldest frame in flight, seconds. A round trip is under 0.3 s on
             any link but a geostationary satellite's.
         full_layers_s: a frame that waited no longer keeps all layers; above a busy machine's scheduling
@@ -82,7 +83,7 @@ class Window:
         max_waiting: frames in the queue; 0.6 s at 50 frames/s, and a bound when frames come in a burst.
     """
 
-    max_bytes: int = 1 << 20
+    max_bytes: int = 4 << 20
     max_frames: int = 64
     max_age_s: float = 0.5
     full_layers_s: float = 0.2
