@@ -1,5 +1,6 @@
 """The programs in README.md and examples/ run, and what README.md points to exists."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ def run(program, *arguments, cwd=None):
     done = subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=cwd,
+        # As the `layercast` command does: BLAS threads that wait for each other are slow beside other tests.
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -148,7 +148,7 @@ def main(
             f"{statistics.median(p.decode_ms for p in points[peer.name]):>6.1f} ms"
         )
     if against_jpeg:
-        _print_bd_rates(codec_name, rows, [image for _, image in pictures])
+        _print_bd_rates(codec_name, rows, dict(pictures))
     return 0
 
 
@@ -181,44 +181,45 @@ def _print_mean(codec: str, quality: float, keep: int, rows: Sequence[Row]) -> N
         )
 
 
-Curve = tuple[list[float], list[float]]
-"""Rates in bits per pixel and PSNRs in dB, one each per point: means over the pictures."""
+Curve = list[tuple[float, float]]
+"""Points of (bits per pixel, PSNR in dB) of one picture."""
 
 
-def _print_bd_rates(codec: str, rows: Sequence[Row], images: Sequence[Image]) -> None:
-    sweeps: dict[str, Curve] = {}
+def _print_bd_rates(codec: str, rows: Sequence[Row], images: Mapping[str, Image]) -> None:
+    sweeps: dict[str, list[Curve]] = {}
     for peer in PEERS:
-        curve: Curve = ([], [])
-        for step in progress(peer.steps, f"sweep {peer.name}", len(peer.steps)):
-            found = [measure_peer(peer, image, step) for image in images]
-            curve[0].append(_mean(p.bpp for p in found))
-            curve[1].append(_mean(p.psnr for p in found))
-        sweeps[peer.name] = curve
+        sweeps[peer.name] = []
+        for image in progress(images.values(), f"sweep {peer.name}", len(images)):
+            points = [measure_peer(peer, image, step) for step in peer.steps]
+            sweeps[peer.name].append([(point.bpp, point.psnr) for point in points])
     anchor = sweeps.pop(JPEG.name)
     last = max(row.layers for row in rows)
-    qualities = sorted({row.quality for row in rows})
-    curves = {
-        f"{codec}, all layers": _curve(
-            [[r for r in rows if r.quality == q and r.layers == last] for q in qualities]
-        )
-    }
-    for q in qualities:
-        by_length = [[r for r in rows if r.quality == q and r.layers == k] for k in range(1, last + 1)]
-        if sum(map(bool, by_length)) > 2:
-            curves[f"{codec}, prefixes of quality {q:g}"] = _curve([group for group in by_length if group])
-    print(
-        f"BD-rate (PSNR, RGB, of the mean curves) against {JPEG.name},"
-        f" quality {JPEG_QUALITIES[0]}..{JPEG_QUALITIES[-1]}"
-    )
+    curves = {f"{codec}, all layers": _curves([r for r in rows if r.layers == last], images)}
+    for quality in sorted({row.quality for row in rows}):
+        prefixes = [r for r in rows if r.quality == quality]
+        if len({r.layers for r in prefixes}) > 2:
+            curves[f"{codec}, prefixes of quality {quality:g}"] = _curves(prefixes, images)
+    print(f"\nBD-rate (PSNR, RGB) against {JPEG.name}, quality {JPEG_QUALITIES[0]}..{JPEG_QUALITIES[-1]}")
+    print(f"  {'':<32}{'of the mean curves':<34}mean over pictures")
     for name, curve in {**curves, **sweeps}.items():
         try:
-            text = str(bd_rate(*anchor, *curve))
+            of_means = str(bd_rate(*_columns(_mean_curve(anchor)), *_columns(_mean_curve(curve))))
+            each = [bd_rate(*_columns(a), *_columns(c)).percent for a, c in zip(anchor, curve, strict=True)]
+            print(f"  {name:<32}{of_means:<34}{_mean(each):+.1f} %")
         except ConfigError as error:
-            text = str(error)
-        print(f"  {name:<36}{text}")
+            print(f"  {name:<32}{error}")
 
 
-def _curve(groups: Sequence[Sequence[Row]]) -> Curve:
-    return [_mean(r.bpp for r in group) for group in groups], [
-        _mean(r.psnr for r in group) for group in groups
+def _curves(rows: Sequence[Row], images: Iterable[str]) -> list[Curve]:
+    return [[(row.bpp, row.psnr) for row in rows if row.image == name] for name in images]
+
+
+def _mean_curve(curves: Sequence[Curve]) -> Curve:
+    return [
+        (_mean(bpp for bpp, _ in points), _mean(psnr for _, psnr in points))
+        for points in zip(*curves, strict=True)
     ]
+
+
+def _columns(curve: Curve) -> tuple[list[float], list[float]]:
+    return [bpp for bpp, _ in curve], [psnr for _, psnr in curve]

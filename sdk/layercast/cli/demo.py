@@ -22,10 +22,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import os
-
-    # Five processes share this machine: each numpy with a thread per core would only stand in the others' way.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from layercast.demo.run import main
 
     return main(args.out, args.codec)

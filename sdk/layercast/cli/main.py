@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     # gRPC's own log lines would stand beside the one line that names the error and its cure.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # The codecs' matrices are small. A BLAS thread per core gains little on an idle machine, and on a busy one its
+    # threads wait for each other: ten times slower was measured with two other processes on two cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = args.run(args)
