@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,16 +13,18 @@ from numpy.typing import NDArray
 
 from layercast.bitstream.types import MAX_SIDE, PictureInfo
 from layercast.codecs.base import EncodedFrame, LayerInfo
+from layercast.codecs.hierarchical.chooser import Chooser
+from layercast.codecs.hierarchical.meter import Meter
 from layercast.codecs.hierarchical.model import Model
-from layercast.codecs.hierarchical.walk import MEAN_UNIT, PARTS, Walk, layer_table
+from layercast.codecs.hierarchical.walk import STRIDE, Walk, layer_table
 from layercast.entropy import SymbolDecoder, encode_symbols
 from layercast.errors import CorruptError, PictureError
 from layercast.runtime import SessionOptions
 
-STRIDE = 32
-"""Pictures are padded to multiples of this by repeating their last row and column."""
-
 GREY = 128
+
+THRIFT = 0.7
+"""Chosen on the validation pictures."""
 
 
 class HierarchicalCodec:
@@ -34,6 +35,8 @@ class HierarchicalCodec:
         provider: execution provider of analysis and synthesis, "auto" or a name.
         threads: threads per network; 0 means all cores this process may use.
         optimise: ONNX Runtime's graph optimisations.
+        thrift: how much the encoder weighs bits when it rounds; 0 rounds to the nearest, 1 takes the
+            trade-off that the networks were trained for at face value.
         self_test: prove at start that the exact prior computes the expected integers here.
 
     Raises:
@@ -50,9 +53,11 @@ class HierarchicalCodec:
         provider: str = "auto",
         threads: int = 0,
         optimise: bool = True,
+        thrift: float = THRIFT,
         self_test: bool = True,
     ) -> None:
         self.model = Model(model, SessionOptions(provider, threads, optimise))
+        self.thrift = thrift
         if self_test:
             self.model.self_test()
 
@@ -71,13 +76,14 @@ class HierarchicalCodec:
             PictureError: unsupported shape, dtype or size.
         """
         picture = picture_info(image, quality)
-        latents = self._analyse(image, picture)
-        walk = Walk(self.model, grid_of(picture), picture.quality_index, latents)
-        meter = _Meter(self.model, walk, latents, picture)
+        latents = self.analyse(image, picture)
+        walk = Walk(self.model, grid_of(picture), picture.quality_index)
+        chooser = Chooser(self.model, walk, latents, self.thrift)
+        meter = Meter(self.model, walk, latents, picture.quality_index)
         layers = []
         while not walk.complete:
             rows, tables = walk.rows()
-            symbols = walk.truth()
+            symbols = chooser.symbols()
             layers.append(encode_symbols(symbols, rows, tables))
             meter.before_put()
             walk.put(symbols)
@@ -98,7 +104,7 @@ class HierarchicalCodec:
             decoder.push(layer)
         return decoder.picture()
 
-    def _analyse(self, image: NDArray[np.uint8], picture: PictureInfo) -> NDArray[np.float32]:
+    def analyse(self, image: NDArray[np.uint8], picture: PictureInfo) -> NDArray[np.float32]:
         """Latents in final steps, flat, strides 32, 16, 8."""
         h, w = (s * STRIDE for s in grid_of(picture))
         if image.ndim == 2:
@@ -148,61 +154,6 @@ class HierarchicalDecoder:
             grey: NDArray[np.uint8] = np.rint(image.mean(2)).astype(np.uint8)
             return grey
         return np.ascontiguousarray(image)
-
-
-class _Meter:
-    """PSNR that each layer adds, estimated without decoding: the transform is close to orthonormal.
-
-    Plane 0's layers and the end of the stream are measured in the latents; what a class of trits removes is the
-    tables' expectation.
-    """
-
-    def __init__(self, model: Model, walk: Walk, latents: NDArray[np.float32], picture: PictureInfo) -> None:
-        self._walk, self._latents = walk, latents
-        step = math.exp(-model.log_gain(picture.quality_index))
-        h, w = walk.grid
-        self._unit = step * step / (3.0 * h * w * STRIDE * STRIDE)
-        self._weight = model.latent_energy
-        self._removed: list[float] = []
-
-    def before_put(self) -> None:
-        """Note what the layer that is about to be put removes."""
-        walk = self._walk
-        if walk.layer >= PARTS:
-            self._removed.append(walk.expected_removal())
-            return
-        part = slice(walk.bounds[walk.layer], walk.bounds[walk.layer + 1])
-        truth = self._latents[part]
-        error = truth - walk.mean[part] * np.float32(MEAN_UNIT)
-        error -= np.rint(error * np.float32(1 / 9)) * np.float32(9)
-        weight = self._channels(walk.layer)
-        self._removed.append(self._energy(truth, weight) - self._energy(error, weight))
-
-    def _channels(self, part: int) -> NDArray[np.float32]:
-        c = [s[1] for s in self._walk.shapes]
-        ends = np.cumsum([0, c[0], c[1], c[2] // 2, c[2] // 2]).tolist()
-        return self._weight[ends[part] : ends[part + 1]]
-
-    @staticmethod
-    def _energy(values: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
-        rows = values.reshape(len(weight), -1)
-        return float(np.dot(np.einsum("ij,ij->i", rows, rows), weight))
-
-    def gains(self) -> tuple[float, ...]:
-        """PSNR in dB that each layer adds, >= 0; the first counts from a mid-grey picture."""
-        known, _ = self._walk.known()
-        left = 0.0
-        for i, (level, truth) in enumerate(zip(known, self._walk.levels(self._latents), strict=True)):
-            left += self._energy(
-                (level - truth).ravel(), self._channels(i) if i < 2 else self._weight[-level.shape[1] :]
-            )
-        psnr = []
-        for removed in reversed(self._removed):
-            psnr.append(-10 * math.log10(max(left * self._unit, 1e-7)))
-            left += max(0.0, removed)
-        psnr.append(-10 * math.log10(max(left * self._unit, 1e-7)))
-        psnr.reverse()
-        return tuple(max(0.0, after - before) for before, after in itertools.pairwise(psnr))
 
 
 def grid_of(picture: PictureInfo) -> tuple[int, int]:

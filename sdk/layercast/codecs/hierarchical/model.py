@@ -85,6 +85,8 @@ class Model:
         self.channel_weight: NDArray[np.uint8] = data["channel_weight"]
         self.latent_energy: NDArray[np.float32] = data["latent_energy"]
         self.planes = tuple(PlaneTables(data[f"classes{p}"], int(data[f"class_count{p}"])) for p in (1, 2))
+        self._base_bits = base_costs(self.base_tables)
+        self.trit_bits = trit_costs(self.trit_tables)
         digest = hashlib.sha256(b"hierarchical")
         for name in (*(f"{n}.onnx" for n in PRIOR_NETWORKS), "tables.npz", "base.cdf", "trits.cdf"):
             digest.update(self.files.read(name))
@@ -119,6 +121,12 @@ class Model:
         log_lambda = low + quality_index / 255 * (high - low)
         return math.log(255.0) - 0.5 * (math.log(self.step_energy) - log_lambda)
 
+    def base_bits(self, rows: NDArray[np.uint8], symbols: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Bits that plane 0's symbols cost, (N,); beyond COST_LIMIT as at COST_LIMIT."""
+        at = np.clip(symbols, -COST_LIMIT, COST_LIMIT) + COST_LIMIT
+        bits: NDArray[np.float32] = self._base_bits[rows, at]
+        return bits
+
     @property
     def plane_quality(self) -> float:
         """How much quality one plane is worth."""
@@ -136,6 +144,28 @@ class Model:
                 f"the exact prior gives {answer[:12]}, expected {self.manifest['known_answer'][:12]}",
                 hint="this ONNX Runtime or execution provider is not exact: try another version",
             )
+
+
+COST_LIMIT = 20
+"""Largest |symbol| of plane 0 whose cost the encoder looks up; larger ones are always rounded to the nearest."""
+
+
+def base_costs(tables: CdfTables) -> NDArray[np.float32]:
+    """(rows, 2 * COST_LIMIT + 1) float32 bits of plane 0's symbols."""
+    symbols = np.arange(-COST_LIMIT, COST_LIMIT + 1, dtype=np.int32)
+    rows = np.repeat(np.arange(len(tables)), len(symbols))
+    costs = tables.cost_bits(np.tile(symbols, len(tables)), rows)
+    return costs.reshape(len(tables), -1).astype(np.float32)
+
+
+def trit_costs(tables: CdfTables) -> NDArray[np.float32]:
+    """(2, KEYS) float32: bits of trits -1 and +1 less those of 0, by row key."""
+    rows = np.arange(len(tables))
+    down, zero, up = (tables.cost_bits(np.full(len(rows), t, np.int32), rows) for t in (-1, 0, 1))
+    costs = np.zeros((2, KEYS), np.float32)
+    costs[:, rows] = down - zero, up - zero
+    costs[:, rows + ROW_MIRROR] = up - zero, down - zero
+    return costs
 
 
 def known_answer(model: Model) -> str:

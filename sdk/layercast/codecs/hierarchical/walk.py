@@ -2,8 +2,7 @@
 
 A `Walk` goes through the layers of one frame: `rows()` gives the table row of every symbol of the next layer
 (running the networks that it needs), the caller codes or decodes those symbols, `put()` takes them. Encoder and
-decoder share this class, so they cannot disagree about an order. The encoder gives its latents first
-(`latents`), and asks `truth()` for the symbols.
+decoder share this class, so they cannot disagree about an order.
 
 All symbols lie in flat arrays, stride 32 first, channels first; in units of the final step a symbol is
 `9/16 m + v`, with v counted in 9s, 3s or 1s as planes arrive (balanced ternary digits of one integer).
@@ -28,6 +27,9 @@ SYMBOL_LIMIT = 3000
 
 PARTS = 4
 """Layers of plane 0: strides 32, 16, and stride 8 in two halves."""
+
+STRIDE = 32
+"""Pictures are padded to multiples of this by repeating their last row and column."""
 
 STEPS = (9, 3, 1)
 
@@ -73,16 +75,9 @@ class Walk:
         model: networks and tables.
         grid: (height, width) at stride 32.
         quality_index: 0..255.
-        latents: the encoder's latents in final steps, flat float32; None in a decoder.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        grid: tuple[int, int],
-        quality_index: int,
-        latents: NDArray[np.float32] | None = None,
-    ) -> None:
+    def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
         self.layer, self.plane = 0, 0
         self.layers = PARTS + sum(t.count for t in model.planes)
@@ -98,11 +93,9 @@ class Walk:
         self.refined: NDArray[np.uint8] = np.zeros(total, np.uint8)  # by the present plane
         self.keys: NDArray[np.int16] | None = None
         self._class_of: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._chosen: NDArray[np.intp] = np.zeros(0, np.intp)
+        self.chosen: NDArray[np.intp] = np.zeros(0, np.intp)
         self._index: NDArray[np.int32] = np.zeros(0, np.int32)
         self._context: dict[str, NDArray[Any]] = {}
-        self._latents = latents
-        self._truth: NDArray[np.int16] = np.zeros(total if latents is not None else 0, np.int16)
         self._open = False
 
     def levels(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
@@ -123,30 +116,16 @@ class Walk:
             self._open = True
         if self.layer < PARTS:
             return self.scale[self.bounds[self.layer] : self.bounds[self.layer + 1]], self.model.base_tables
+        return self.keys_of_class() & (ROW_MIRROR - 1), self.model.trit_tables
+
+    def keys_of_class(self) -> NDArray[np.int16]:
+        """Row keys, mirror flag included, of the class's symbols."""
         assert self.keys is not None
-        return self.keys[self._chosen] & (ROW_MIRROR - 1), self.model.trit_tables
+        return self.keys[self.chosen]
 
-    def truth(self) -> NDArray[np.int32]:
-        """The encoder's symbols of the layer that `rows` described."""
-        assert self._latents is not None
-        if self.layer < PARTS:
-            part = slice(self.bounds[self.layer], self.bounds[self.layer + 1])
-            residual = self._latents[part] - self.mean[part] * np.float32(MEAN_UNIT)
-            limit = 9 * SYMBOL_LIMIT
-            final = np.clip(np.rint(residual), -limit, limit).astype(np.int16)
-            self._truth[part] = final
-            symbols: NDArray[np.int32] = np.rint(final * np.float32(1 / 9)).astype(np.int32)
-            return symbols
-        step = STEPS[self.plane]
-        final = self._truth[self._chosen]
-        coarse = self.value[self._chosen]
-        trit = np.rint(final * np.float32(1 / step)).astype(np.int32) - coarse
-        return self._mirror(np.clip(trit, -1, 1))
-
-    def _mirror(self, trits: NDArray[np.int32]) -> NDArray[np.int32]:
+    def mirror(self, trits: NDArray[np.int32]) -> NDArray[np.int32]:
         """Trits as the tables count them: mirrored where the row's tilt is negative (an involution)."""
-        assert self.keys is not None
-        sign = 1 - 2 * (self.keys[self._chosen] >= ROW_MIRROR).astype(np.int32)
+        sign = 1 - 2 * (self.keys_of_class() >= ROW_MIRROR).astype(np.int32)
         mirrored: NDArray[np.int32] = trits * sign
         return mirrored
 
@@ -154,7 +133,7 @@ class Walk:
         """Distortion that the trits of the class that `rows` described are expected to remove, in pixel units
         times the squared final step, from the tables alone."""
         step = STEPS[self.plane]
-        return float(self.model.trit_energy.take(self._index[self._chosen]).sum()) * step * step
+        return float(self.model.trit_energy.take(self._index[self.chosen]).sum()) * step * step
 
     def put(self, symbols: NDArray[np.int32]) -> None:
         """Take the layer's symbols, (N,) int32, and go on to the next layer."""
@@ -163,8 +142,8 @@ class Walk:
             self.value[part] = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT)
             self.refined[part] = 1
         else:
-            self.value[self._chosen] += self._mirror(symbols).astype(np.int16)
-            self.refined[self._chosen] = 1
+            self.value[self.chosen] += self.mirror(symbols).astype(np.int16)
+            self.refined[self.chosen] = 1
         self.layer += 1
         self._open = False
 
@@ -212,7 +191,7 @@ class Walk:
         plane = 1 if number < self.model.planes[0].count else 2
         if plane != self.plane:
             self._enter_plane(plane)
-        self._chosen = np.flatnonzero(self._class_of == number - self._classes_before(plane))
+        self.chosen = np.flatnonzero(self._class_of == number - self._classes_before(plane))
 
     def _enter_plane(self, plane: int) -> None:
         """Distributions of all trits of a plane, and their classes."""
