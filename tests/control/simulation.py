@@ -15,6 +15,7 @@ import random
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import mean
 
 from layercast.bitstream.types import FrameKind
@@ -32,7 +33,7 @@ class Trace:
         self.times = [start for start, _ in steps]
         self.rates = [rate for _, rate in steps]
         self.sums = [0.0]
-        for (start, rate), (end, _) in zip(steps, steps[1:], strict=False):
+        for (start, rate), (end, _) in pairwise(steps):
             self.sums.append(self.sums[-1] + rate * (end - start))
 
     def bits_until(self, time_s):
@@ -100,7 +101,6 @@ class Sent:
     gain: float
     arrival_s: float = math.inf
     delay_s: float = math.inf
-    rate_bps: float = 0.0
 
 
 @dataclass
@@ -148,9 +148,7 @@ class Run:
         """How often the level turned round, each turn a whole layer at least."""
         turns, direction, extreme = 0, 0, None
         for level in self.layer_seconds(start_s, end_s):
-            if extreme is None:
-                extreme = level
-            elif direction * (level - extreme) >= 0 and direction:
+            if extreme is None or (direction * (level - extreme) >= 0 and direction):
                 extreme = level
             elif abs(level - extreme) >= 1.0:
                 turns += direction != 0
@@ -215,7 +213,6 @@ def simulate(allocator, link, source, seconds):
             outcome = outcomes[number]
             if hasattr(allocator, "on_sent"):
                 keep = allocator.decide(now, ends, FrameKind.KEY, gains, now - time_s)
-                outcome.rate_bps = allocator.decision.rate_bps
             else:
                 keep = allocator.decide(now, ends, FrameKind.KEY, gains)
             if keep == 0:

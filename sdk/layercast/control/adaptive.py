@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from layercast.bitstream.types import FrameKind
 from layercast.control.budget import CAP_MARGIN, Spender, check_layers
 from layercast.control.estimator import MAX_IN_FLIGHT, LinkEstimator
-from layercast.control.rate import MIN_BPS, RateController
+from layercast.control.rate import CLEAR_S, MIN_BPS, RateController
 from layercast.control.share import Demand, share
 from layercast.errors import ConfigError
 
@@ -93,6 +93,7 @@ class Peer:
         """
         if max_bitrate_bps is not None and not max_bitrate_bps > 0:
             raise ConfigError(f"a cap of {max_bitrate_bps} bit/s", hint="must be above 0; None is no limit")
+        self.max_bitrate_bps = max_bitrate_bps
         self._cap_bps = float("inf") if max_bitrate_bps is None else max_bitrate_bps * (1 - CAP_MARGIN)
 
     @property
@@ -173,6 +174,15 @@ class AdaptiveAllocator:
         self.peer.set_cap(max_bitrate_bps)
         self._max_layers = check_layers(max_layers)
 
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """What the receiver asked for, for a trace's head."""
+        return {
+            "max_bitrate_bps": self.peer.max_bitrate_bps,
+            "max_layers": self._max_layers,
+            "staleness_s": self.peer.staleness_s,
+        }
+
     def close(self) -> None:
         """The stream is gone; its share goes to the peer's others."""
         self.peer.detach(self)
@@ -198,6 +208,8 @@ class AdaptiveAllocator:
         self._gains_db, self._layers = gains_db, len(ends) - 1
         self._spender.bucket.rate_bps = rate_bps = peer.rate_of(self, now_s)
         self._spender.begin(now_s)
+        if len(ends) > 1 and self._spender.interval_s > 0:
+            peer.rate.at_least(ends[1] * 8 / self._spender.interval_s)
         link_bps = peer.rate.link_bps
         wait_s = peer.link.backlog_s(now_s, link_bps)
         keep, why = 0, ""
@@ -214,9 +226,16 @@ class AdaptiveAllocator:
         if age_s > staleness_s or (
             self.peer.link.in_flight and age_s + wait_s + ends[1] * 8 / link_bps > staleness_s
         ):
+            self._spender.forfeit()
             return 0, "stale"
         # Before the first acknowledgement only small frames go: they show the delay of the empty link.
-        brake_s = max(BRAKE_S, BRAKE_FRAMES * self._spender.interval_s) if self.peer.link.known else 0.0
+        interval_s = self._spender.interval_s
+        if not self.peer.link.known:
+            brake_s = 0.0
+        elif self.peer.rate.draining:
+            brake_s = CLEAR_S + interval_s
+        else:
+            brake_s = max(BRAKE_S, BRAKE_FRAMES * interval_s)
         room = max(0.0, brake_s - wait_s - age_s) * link_bps / 8
         keep = self._spender.spend(ends, self._max_layers, room)
         if keep == len(ends) - 1:

@@ -96,6 +96,10 @@ class TokenBucket:
         """Bytes that may be sent now; negative while in debt."""
         return int(self._level // 1)
 
+    def forfeit(self, most: float) -> None:
+        """Keep no more than `most` bytes."""
+        self._level = min(self._level, most)
+
     def take(self, size: int) -> None:
         """Spend `size` bytes, into debt if need be, down to MAX_DEBT_S."""
         self._level = max(self._level - size, min(self._level, -self.bytes_of(MAX_DEBT_S)))
@@ -171,8 +175,9 @@ class Spender:
         saved = bucket.available - self._carry - income
         share += saved * min(1.0, (self.interval_s or BURST_S) / PAY_OFF_S)
         budget = min(self._carry + share, bucket.available + bucket.bytes_of(DEBT_S))
-        if most_bytes is not None:
-            budget = min(budget, most_bytes)
+        if most_bytes is not None and most_bytes < budget:
+            budget = most_bytes
+            self.forfeit()
         keep = longest_prefix(ends, budget, max_layers)
         if keep == 0 and bucket.available > -bucket.bytes_of(OVERDRAFT_S):
             keep = 1
@@ -181,6 +186,11 @@ class Spender:
         finer = ends[keep + 1] - spent if keep + 1 < len(ends) else 0
         self._carry = min(max(0.0, self._carry + share - spent), float(finer))
         return keep
+
+    def forfeit(self) -> None:
+        """What could not be sent for other reasons than the rate is not saved up: the link was not idle."""
+        self._carry = 0.0
+        self.bucket.forfeit(self.bucket.bytes_of(self.interval_s))
 
     def _ratio(self, ends: Sequence[int]) -> float:
         """Size of this frame against the usual one, compared at the layers that it has."""

@@ -217,8 +217,19 @@ class LinkEstimator:
         if flight is None or not self._history:
             return 0.0
         done_s = max(self._done_s, flight.sent_s) + flight.size * 8 / rate_bps
-        round_s = self._base.least - self._ack_path.least
-        return max(0.0, now_s - done_s - round_s)
+        return max(0.0, now_s - done_s - self.round_s)
+
+    @property
+    def round_s(self) -> float:
+        """From the far end of the queue to the acknowledgement, the slowest of late, seconds."""
+        return self._base.least - self._ack_path.least
+
+    @property
+    def feedback_s(self) -> float:
+        """How long it takes until what is sent shows in `standing_s`, seconds."""
+        newest = self._history[-1].arrival_s if self._history else 0.0
+        oldest = self._history[-min(STANDING_FRAMES + 1, len(self._history))].arrival_s if newest else 0.0
+        return self.round_s + newest - oldest
 
     def backlog_s(self, now_s: float, rate_bps: float) -> float:
         """How long a frame sent now would wait if the link runs at `rate_bps`, seconds."""

@@ -25,8 +25,9 @@ OVERLOADED_S = 0.12
 RISING = 0.03
 """Slope of the delay from which it counts as growing, seconds per second: 3 % more was sent than fits."""
 
-BETA = 0.92
-"""The rate after a cut, of what was delivered: the link has 8 % left to drain the queue."""
+BETA = 0.95
+"""The rate after a cut, of what was delivered. Little less is needed: the queue is drained by holding frames
+back until it is clear."""
 
 SETTLE_S = 0.6
 """A standing queue between CLEAR_S and CONGESTED_S is drained over this time, seconds."""
@@ -49,8 +50,8 @@ MAX_BPS = 10e9
 GROWTH_START = 2.2
 """Growth before the first congestion, per second (e-fold): 0.3 to 3 Mbit/s in a second."""
 
-GROWTH_RECOVER = 2.0
-"""Growth far below the last good rate, per second: seven times as much after a second."""
+GROWTH_RECOVER = 1.5
+"""Growth far below the last good rate, per second: twice as much in half a second."""
 
 FORGET = 0.6
 """What a cut leaves of the last good rate: an outage is recovered from fast, and after three cuts at the same
@@ -59,7 +60,7 @@ rate the past is forgotten."""
 GROWTH_BACK = 0.8
 """Growth up to NEAR below the measured capacity, per second."""
 
-GROWTH_PROBE = 0.1
+GROWTH_PROBE = 0.07
 """Growth within NEAR of the measured capacity, per second: its queue shows at a few per cent of excess."""
 
 NEAR = 0.06
@@ -74,6 +75,10 @@ GROWTH_DOUBLING_S = 0.35
 GROWTH_MOST = 1.2
 """Largest growth, per second: with 0.1 s until its queue is seen, 12 % too much."""
 
+FEEDBACK_S = 0.15
+"""What is sent shows in the acknowledgements after so long, seconds (30 frames/s, 40 ms of round trip); where
+it takes longer, all growth is slower by as much."""
+
 FAR_BELOW = 0.7
 """Below this share of the last good rate, recovery starts fast."""
 
@@ -86,6 +91,10 @@ DRAIN_EVERY_S = 10.0
 STUCK_S = 2.0
 """If a queue stands for so long although the rate was lowered, the empty link's delay itself has changed."""
 
+DOUBTFUL = 0.75
+"""A queue drains when less is sent than it was delivering. If what is delivered falls below this share of what
+the queue delivered at first, and yet the delay stays, there is no queue: the empty link's delay has changed."""
+
 DRAIN_EXTRA_S = 0.03
 """What a drain withholds beyond the queue it knows of, in seconds of the link's rate."""
 
@@ -95,27 +104,41 @@ DRAIN_WATCH_S = 0.4
 MAX_STEP_S = 0.1
 """Most time that one acknowledgement grows the rate for, seconds: silence is no sign of room."""
 
-_FALLING = -0.3
+FALLING = -0.3
+"""Slope of the delay from which even a long queue is left to drain by itself, seconds per second."""
 
 
 class RateController:
-    """The rate of one receiver. Feed `update` at every acknowledgement."""
+    """The rate of one receiver. Feed `update` at every acknowledgement.
+
+    Attributes:
+        rate_bps: bits per second to send now.
+        state: "start", "grow", "enough" (the budget cuts nothing), "hold" or "cut".
+        draining: after a cut, until the queue is clear.
+    """
 
     def __init__(self, start_bps: float = START_BPS) -> None:
         self.rate_bps = start_bps
         self.state = "start"
+        self.draining = False
         self._capacity_bps: float | None = None
         self._good_bps = 0.0
         self._beyond_since_s: float | None = None
         self._last_s: float | None = None
         self._clear_since_s: float | None = None
         self._standing_since_s: float | None = None
+        self._standing_bps: float | None = None
         self._rebase_until_s: float | None = None
 
     @property
     def link_bps(self) -> float:
         """What the link is taken to carry, for predicting waits: measured if it was busy lately, else the rate."""
         return self.rate_bps if self._capacity_bps is None else max(self._capacity_bps, self.rate_bps)
+
+    def at_least(self, rate_bps: float) -> None:
+        """Until the link has shown a limit, begin no lower than this: what the first layers alone need."""
+        if self._capacity_bps is None and self._good_bps < rate_bps:
+            self.rate_bps = max(self.rate_bps, min(MAX_BPS, rate_bps))
 
     def update(self, now_s: float, link: LinkEstimator, limited: bool, held: bool) -> float:
         """One acknowledgement has come.
@@ -132,22 +155,28 @@ class RateController:
         passed_s = 0.0 if self._last_s is None else min(MAX_STEP_S, max(0.0, now_s - self._last_s))
         self._last_s = now_s
         standing_s, slope = link.standing_s, link.slope
-        rising = standing_s > CONGESTED_S and slope > RISING
-        if rising or (standing_s > OVERLOADED_S and slope > _FALLING):
-            self._cut(link)
-        elif standing_s > CLEAR_S:
-            self._correct(link, standing_s)
-        elif held or not limited:
-            self.state = "hold" if held else "enough"
-            self._clear_since_s = None if held else self._clear_since_s
-            self._standing_since_s = None
-        else:
-            self._grow(now_s, passed_s)
+        rising = slope > RISING
         if standing_s > CLEAR_S:
             self._clear_since_s = None
             if self._standing_since_s is None:
                 self._standing_since_s = now_s
-        return self._drain(now_s, link, standing_s)
+            if (standing_s > CONGESTED_S and rising) or (standing_s > OVERLOADED_S and slope > FALLING):
+                self._cut(link)
+            else:
+                self._correct(link, standing_s)
+        else:
+            self.draining = False
+            if self._clear_since_s is None:
+                self._clear_since_s = now_s
+            if now_s - self._clear_since_s > RECOVER_AFTER_S:
+                self._standing_since_s = self._standing_bps = None
+            if held:
+                self.state, self._clear_since_s = "hold", None
+            elif not limited:
+                self.state = "enough"
+            else:
+                self._grow(now_s, passed_s, link)
+        return self._drain(now_s, link, standing_s, rising)
 
     def _cut(self, link: LinkEstimator) -> None:
         measured = link.capacity_bps(CUT_WINDOW_S) or link.delivered_bps(2 * CUT_WINDOW_S)
@@ -156,27 +185,29 @@ class RateController:
         if self.state != "cut":
             self._good_bps = max(measured, FORGET * self._good_bps)
         self.state = "cut"
+        self.draining = True
         self._capacity_bps = measured
+        self._standing_bps = self._standing_bps or measured
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, BETA * measured))
 
     def _correct(self, link: LinkEstimator, standing_s: float) -> None:
         self.state = "hold"
+        if self._rebase_until_s is not None:
+            return
         measured, newest = link.capacity_bps(CAPACITY_WINDOW_S), link.capacity_bps(CUT_WINDOW_S)
         if measured is None or newest is None:
             return
         if newest < FAR_BELOW * measured:
             measured = newest
         self._capacity_bps = measured
+        self._standing_bps = self._standing_bps or measured
         fitting = measured * max(BETA, 1 - (standing_s - CLEAR_S) / SETTLE_S)
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, fitting))
 
-    def _grow(self, now_s: float, passed_s: float) -> None:
+    def _grow(self, now_s: float, passed_s: float, link: LinkEstimator) -> None:
         self.state = "grow"
-        self._standing_since_s = None
-        if self._clear_since_s is None:
-            self._clear_since_s = now_s
-        clear_s = now_s - self._clear_since_s
-        growth = self._growth(now_s, clear_s)
+        clear_s = 0.0 if self._clear_since_s is None else now_s - self._clear_since_s
+        growth = self._growth(now_s, clear_s) * min(1.0, FEEDBACK_S / max(FEEDBACK_S, link.feedback_s))
         self.rate_bps = min(MAX_BPS, self.rate_bps * exp(growth * passed_s))
         self._good_bps = max(self._good_bps, self.rate_bps)
 
@@ -196,17 +227,25 @@ class RateController:
             self._beyond_since_s = now_s
         return min(GROWTH_MOST, GROWTH_BEYOND * 2 ** ((now_s - self._beyond_since_s) / GROWTH_DOUBLING_S))
 
-    def _drain(self, now_s: float, link: LinkEstimator, standing_s: float) -> float:
+    def _drain(self, now_s: float, link: LinkEstimator, standing_s: float, rising: bool) -> float:
         if self._rebase_until_s is not None:
             if now_s >= self._rebase_until_s:
-                self._rebase_until_s = None
-                self._standing_since_s = None
+                self._rebase_until_s = self._standing_since_s = self._standing_bps = None
                 link.end_rebase(now_s)
             return 0.0
-        stuck = self._standing_since_s is not None and now_s - self._standing_since_s > STUCK_S
-        unseen = now_s - link.base_seen_s > DRAIN_EVERY_S
-        if not stuck and not unseen:
+        if self._doubtful() and not rising:
+            self._capacity_bps = self._standing_bps
+        elif (self._standing_since_s is None or now_s - self._standing_since_s < STUCK_S) and (
+            now_s - link.base_seen_s < DRAIN_EVERY_S
+        ):
             return 0.0
         self._rebase_until_s = now_s + link.backlog_s(now_s, self.link_bps) + DRAIN_WATCH_S
         link.begin_rebase()
         return (standing_s + DRAIN_EXTRA_S) * self.link_bps / 8
+
+    def _doubtful(self) -> bool:
+        return (
+            self._standing_bps is not None
+            and self._capacity_bps is not None
+            and self._capacity_bps < DOUBTFUL * self._standing_bps
+        )
