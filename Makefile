@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check lint proto clean
+.PHONY: demo test check lint proto clean bench bench-full
 
 # One stamp per extra, so that a second `make` installs nothing.
 $(VENV)/.installed-%: pyproject.toml
@@ -27,6 +27,26 @@ check: lint test
 
 proto: $(VENV)/.installed-check
 	$(BIN)/python proto/generate.py
+
+# BENCHMARKS.md: what 20 minutes on two cores can refresh, and everything. Without KODAK (the 24 pictures) the
+# pictures in the package are used, and without CLIPS the clip in it.
+KODAK ?= ../shared/data/kodak
+CLIPS ?= $(wildcard ../shared/data/video/test/*.mp4)
+PICTURES = $(if $(wildcard $(KODAK)),--pictures $(KODAK))
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.rd $(PICTURES)
+	$(BIN)/python -m benchmarks.progressive
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.video
+	$(BIN)/python -m benchmarks.entropy
+	$(BIN)/python -m benchmarks.render
+
+bench-full: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.rd $(PICTURES) --peers again
+	$(BIN)/python -m benchmarks.proof
+	$(BIN)/python -m benchmarks.video $(CLIPS) --peers again
+	$(MAKE) bench
 
 clean:
 	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache

@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks import ours, pictures, results
-from benchmarks.peers import JPEG_420
 from benchmarks.pictures import PictureSet
 from layercast import Codec
 from layercast.bench.metrics import bd_rate, psnr
@@ -35,6 +34,8 @@ Row = dict[str, Any]
 
 def jpeg_curve(chosen: PictureSet) -> list[list[float]]:
     """Mean bpp and mean PSNR of JPEG 4:2:0, the anchor; stored, since another libjpeg might move it."""
+    from benchmarks.peers import JPEG_420  # needs the bench extra, which the guard does without
+
     points = []
     for quality in JPEG_420.qualities:
         bpps, dbs = [], []

@@ -44,9 +44,9 @@ def measure_peer(peer: Peer, chosen: PictureSet) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_codec(codec: Codec, chosen: PictureSet, qualities: tuple[float, ...]) -> list[dict[str, Any]]:
+def measure_codec(codec: Codec, chosen: PictureSet) -> list[dict[str, Any]]:
     rows = []
-    for quality in qualities:
+    for quality in ours.QUALITIES:
         of_prefix = defaultdict(list)
         for original in chosen.pictures.values():
             for prefix in ours.prefixes(codec, codec.encode(original, quality)):
@@ -59,7 +59,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rd", description=__doc__.split("\n")[0])
     pictures.add_argument(parser)
     parser.add_argument("--codec", action="append", metavar="NAME", help="default: all that are registered")
-    parser.add_argument("--quick", action="store_true", help=f"qualities {ours.QUICK_QUALITIES} only")
     parser.add_argument("--peers", choices=("stored", "again", "only"), default="stored")
     args = parser.parse_args()
     chosen = pictures.chosen(args)
@@ -79,13 +78,12 @@ def main() -> None:
         results.save(part, peer.name, measure_peer(peer, chosen), **facts)
     if args.peers == "only":
         return
-    qualities = ours.QUICK_QUALITIES if args.quick else ours.QUALITIES
     for name, codec in ours.available(args.codec).items():
         print(f"measuring layercast {name}", flush=True)
         results.save(
             part,
             f"layercast-{name}",
-            measure_codec(codec, chosen, qualities),
+            measure_codec(codec, chosen),
             codec=name,
             title=f"layercast {name}",
             fingerprint=codec.fingerprint.hex(),

@@ -19,7 +19,7 @@ COMMANDS = """\
 ## Run it yourself
 
 ```
-make bench        what can be done in 20 minutes on two cores, on the pictures that ship with layercast
+make bench        what can be done in 20 minutes on two cores
 make bench-full   everything; KODAK=folder of the 24 Kodak PNGs, CLIPS="clip.mp4 ..."
 ```
 

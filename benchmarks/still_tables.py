@@ -6,7 +6,6 @@ from typing import Any
 
 from benchmarks import markdown as md
 from benchmarks import plots, published, results
-from benchmarks.ours import QUALITIES
 from benchmarks.plots import Line
 from layercast.bench.metrics import BdRate, bd_rate
 from layercast.errors import ConfigError
@@ -115,11 +114,11 @@ def rate_distortion() -> str:
 
 
 def _points(own: dict[str, dict[str, Any]]) -> str:
-    """Of each layercast codec, every second quality with all layers: bpp, PSNR, MS-SSIM."""
+    """Of each layercast codec, every quality with all layers: bpp, PSNR, MS-SSIM."""
     parts = []
     for result in own.values():
         most = max(row["layers"] for row in result["rows"])
-        shown = [r for r in result["rows"] if r["layers"] == most and r["quality"] in QUALITIES[::2]]
+        shown = [r for r in result["rows"] if r["layers"] == most]
         cells = [
             [f"{r['quality']:g}", md.number(r["bpp"], 3), md.number(r["psnr"]), md.number(r["ms_ssim"], 4)]
             for r in shown

@@ -1,0 +1,109 @@
+"""The promise: what the harness compares is what the formats are, and what it prints is what was stored."""
+
+from __future__ import annotations
+
+import importlib.util
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+if any(importlib.util.find_spec(name) is None for name in ("imagecodecs", "av", "matplotlib")):
+    pytest.skip('needs pip install "layercast[bench]"', allow_module_level=True)
+
+from benchmarks.video_peers import VIDEO_PEERS, VideoPeer, code
+
+from benchmarks import jpeg2000_cut, jpegxl_cut, markdown, peers, pictures, proof, published, results, summary
+from layercast.bench.metrics import psnr
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return next(iter(pictures.bundled().pictures.values()))[:256, :384]
+
+
+@pytest.mark.parametrize("peer", [*peers.PEERS, peers.JPEG_PLAIN], ids=lambda peer: peer.name)
+def test_each_peer_gives_a_rising_curve_of_pictures_of_the_right_size(peer: peers.Peer, picture) -> None:
+    few, many = peer.qualities[1], peer.qualities[-2]
+    small, large = peer.encode(picture, few), peer.encode(picture, many)
+    assert len(small) < len(large)
+    assert 20 < psnr(picture, peer.decode(small)) < psnr(picture, peer.decode(large))
+
+
+def test_a_jpeg_2000_file_cut_at_more_packets_shows_more(picture) -> None:
+    stream = jpeg2000_cut.encode(picture, layers=6)
+    counts = range(0, len(stream.packets) + 1, 18)
+    shown = [psnr(picture, peers.pillow_decode(stream.cut(count))) for count in counts]
+    assert shown == sorted(shown)
+    assert stream.size(len(stream.packets)) + 2 == len(
+        stream.cut(len(stream.packets))
+    )  # 2: end of codestream
+
+
+def test_a_jpeg_xl_file_cut_short_shows_less_and_the_whole_file_all_of_it(picture) -> None:
+    library = jpegxl_cut.library()
+    if library is None:
+        pytest.skip("this imagecodecs wheel holds no shared libjxl")
+    data = jpegxl_cut.encode(library, picture, distance=1.0)
+    half, whole = jpegxl_cut.decode(library, data[: len(data) // 2]), jpegxl_cut.decode(library, data)
+    assert jpegxl_cut.decode(library, data[:40]) is None
+    assert psnr(picture, half) < psnr(picture, whole)
+    assert psnr(picture, whole) > 35
+
+
+@pytest.mark.parametrize("peer", VIDEO_PEERS, ids=lambda peer: peer.name)
+def test_video_encoders_return_every_frame_and_gain_from_earlier_ones(peer: VideoPeer) -> None:
+    y, x = np.mgrid[:192, :128]
+    still = ((x * 7 ^ y * 3) % 200).astype(np.uint8)
+    clip = [still.copy() for _ in range(6)]
+    intra = code(peer, clip, Fraction(25), peer.crfs[2], key_interval=1)
+    inter = code(peer, clip, Fraction(25), peer.crfs[2], key_interval=50)
+    assert len(intra.frames) == len(inter.frames) == len(clip)
+    assert inter.size < intra.size / 2
+
+
+def test_the_proof_holds_for_the_stored_curves() -> None:
+    """WebP and JPEG as stored are the published ones: 0.01 dB, 0.5 % of the rate, 0.0001 of MS-SSIM."""
+    required = [c for c in proof.COMPARISONS if c.must_hold]
+    assert {c.published for c in required} == {"webp", "jpeg"}
+    assert [proof.compare(c)["holds"] for c in required] == [True, True]
+
+
+def test_published_points_keep_their_source() -> None:
+    curves = published.curves()
+    assert all(curve.source for curve in curves.values())
+    assert all(tuple(sorted(curve.bpp)) == curve.bpp for curve in curves.values())
+
+
+def test_a_result_that_was_stored_comes_back(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    rows = [{"setting": 1.0, "bpp": 0.5}, {"setting": 2.0, "bpp": 0.75}]
+    results.save("rd/set", "codec", rows, title="Käse")
+    stored = results.load("rd/set", "codec")
+    assert stored is not None
+    assert (stored["rows"], stored["title"]) == (rows, "Käse")
+    assert set(stored["about"]) == {"machine", "versions", "commit", "date", "command"}
+    assert results.load("rd/set", "other") is None
+
+
+def test_a_mosaic_keeps_the_pixels_of_its_pictures(picture) -> None:
+    wide = pictures.mosaic([picture], 900, 300)
+    assert wide.shape == (300, 900, 3)
+    assert np.array_equal(wide[:256, :384], picture)
+    assert np.array_equal(wide[:256, 384:768], picture)
+
+
+def test_the_summary_calls_a_loss_a_loss() -> None:
+    assert [summary.verdict(p) for p in (-30.0, -1.0, 0.0, 1.9, 2.1)] == [
+        "wins",
+        "even",
+        "even",
+        "even",
+        "loses",
+    ]
+
+
+def test_markdown_says_where_figures_are_from() -> None:
+    about = {"machine": "m", "versions": {"a": "1"}, "commit": "c", "date": "d", "command": "run"}
+    once = markdown.origin([{"about": about}, {"about": about}])
+    assert once.count("`run` on d, commit c; m; a 1.") == 1
