@@ -82,9 +82,9 @@ def random_cut(batch: int, cuts: int, device: str) -> Cut:
 class Run:
     """Everything that a checkpoint carries."""
 
-    def __init__(self, o: argparse.Namespace) -> None:
+    def __init__(self, o: argparse.Namespace, config: Config | None = None) -> None:
         self.o = o
-        self.config = Config()
+        self.config = config or Config()
         self.model = Codec(self.config).to(o.device, memory_format=torch.channels_last)
         if o.sketch:
             load_sketch(self.model, o.sketch)

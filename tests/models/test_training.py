@@ -1,0 +1,134 @@
+"""The torch side: fixed-point layers are what is exported, runs resume, the prototype's weights load."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
+
+from models.export.graph import Graph, Value  # noqa: E402  (imports torch)
+from models.export.reference import evaluate  # noqa: E402
+from models.hierarchical.codec import Codec, Cut, taken  # noqa: E402
+from models.hierarchical.config import Config  # noqa: E402
+from models.hierarchical.fixed import HIDDEN, STREAM, FixedBlock, FixedConv, integers, set_exact  # noqa: E402
+from models.hierarchical.transforms import Analysis, Synthesis  # noqa: E402
+from models.training.muon import orthogonalise, split_parameters  # noqa: E402
+from models.training.train import Run, random_cut  # noqa: E402
+
+torch.set_num_threads(1)  # the tensors are tiny
+SMALL = Config(latents=(24, 32, 72), widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
+
+
+def test_exported_integers_are_what_training_saw() -> None:
+    torch.manual_seed(1)
+    basis = torch.rand(256, 6)
+    first, block = FixedConv(20, 12, STREAM, STREAM, knots=6), FixedBlock(12, 24)
+    last = FixedConv(12, 5, STREAM, HIDDEN)
+    with torch.no_grad():
+        for p in (*first.parameters(), *block.parameters(), *last.parameters()):
+            p.mul_(2.0)
+    set_exact(torch.nn.ModuleList([first, block, last]), True)
+    g = Graph("test", basis)
+    y = g.layer(last, g.block(block, g.layer(first, g.input("x", 20, STREAM))))
+    g.output(y, "y")
+    x = np.random.default_rng(2).integers(0, 256, (1, 20, 7, 5)).astype(np.uint8)
+    exported = evaluate(g.model(), {"x": x, "bias": g.bias_table()[99]})["y"]
+    with torch.no_grad():
+        trained = last(block(first(torch.from_numpy(x.astype(np.float32) - 128) / 16, basis[99:100])))
+    np.testing.assert_array_equal(exported, torch.round(trained * 32).numpy().astype(int))
+
+
+def test_an_accumulator_that_could_leave_2_24_is_never_exported() -> None:
+    conv = FixedConv(4, 2, STREAM, STREAM)
+    with torch.no_grad():
+        conv.conv.bias.fill_(1e9)
+    with pytest.raises(ValueError, match=r"2\*\*24"):
+        integers(conv, torch.zeros(256, 6))
+
+
+def test_bounds_hold_for_any_weights() -> None:
+    torch.manual_seed(4)
+    for scale in (1e-6, 0.1, 3.0, 400.0):
+        conv = FixedConv(300, 8, STREAM, STREAM)
+        with torch.no_grad():
+            conv.conv.weight.copy_(torch.randn_like(conv.conv.weight) * scale)
+        found = integers(conv, torch.zeros(256, 6))
+        assert found.bound.max() < 2**24
+        assert np.abs(found.weight).max() <= 64
+
+
+def test_a_flat_value() -> None:
+    assert Value("x", STREAM).zero == 128
+    assert Value("x", HIDDEN).zero == 0
+
+
+def test_untrained_transforms_are_a_linear_codec() -> None:
+    """Full-rank latents give the picture back: what is lost is only the high frequencies left out."""
+    analysis, synthesis = Analysis(SMALL), Synthesis(SMALL)
+    x = torch.nn.functional.interpolate(torch.rand(1, 3, 4, 6), scale_factor=16, mode="bicubic")
+    with torch.no_grad():
+        back = synthesis(analysis(x), torch.ones(1, 3))
+    assert (back - x).pow(2).mean() < 1e-3
+
+
+def test_muon_steps_are_nearly_orthogonal() -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(40, 24)))
+    assert values.min() > 0.7
+    assert values.max() < 1.3
+
+
+def test_every_parameter_is_trained_by_exactly_one_optimiser() -> None:
+    model = Codec(SMALL)
+    groups = split_parameters(model)
+    assert sum(len(g) for g in groups.values()) == len(list(model.parameters()))
+    assert all(groups.values())
+
+
+def test_cuts_take_the_worthiest_symbols_first() -> None:
+    value = torch.arange(12.0).view(1, 3, 2, 2)
+    cut = Cut(torch.tensor([4]), torch.tensor([1]), torch.tensor([0.5]))
+    inside = taken(value, cut, 1)
+    assert value[inside > 0].min() > value[inside == 0].max()
+    assert taken(value, cut, 2).sum() == 0
+
+
+def test_random_cuts_keep_whole_samples_whole() -> None:
+    cut = random_cut(8, 3, "cpu")
+    assert (cut.share[:5] == 1).all()
+    assert (cut.plane[:5] == 2).all()
+    assert (cut.levels >= 1).all()
+
+
+def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
+    rng = np.random.default_rng(0)
+    photos = tmp_path / "photos"
+    photos.mkdir(exist_ok=True)
+    for i in range(2):
+        Image.fromarray(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8)).save(photos / f"{i}.png")
+    values = {"data": photos, "out": tmp_path / "run.pt", "sketch": None, "start": None, "mixed": False}
+    values |= {"batch": 2, "cuts": 1, "crop": 64, "rate": 1.0, "exact_from": 0.5, "device": "cpu"}
+    return argparse.Namespace(**(values | changes))
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    from models.training.data import Photographs
+
+    run = Run(options(tmp_path), SMALL)
+    data = Photographs(tmp_path / "photos", 64, seed=0)
+    losses = [run.one_step(data, progress)["loss"] for progress in (0.0, 0.1, 0.6)]
+    assert np.isfinite(losses).all()
+    run.save()
+    again = Run(options(tmp_path), SMALL)
+    assert again.step == 3
+    assert again.pixels == run.pixels
+    for a, b in zip(again.average.state_dict().values(), run.average.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(again.muon.state_dict()["state"].values(), run.muon.state_dict()["state"].values(), strict=True):
+        assert torch.equal(a["momentum"], b["momentum"])
+    assert np.isfinite(again.one_step(data, 0.7)["loss"])
