@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from layercast.errors import BitstreamError, ConfigError, ConnectError, PictureError
+from layercast.errors import BitstreamError, CodecError, ConfigError, ConnectError, PictureError
 from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
@@ -181,3 +181,20 @@ def test_mistakes_are_told_before_anything_is_opened(target: str, stream: str):
         Sender(target, stream, codec=PlaneCodec())
     with pytest.raises(ConfigError):
         Receiver(target, stream)
+
+
+@live
+async def test_a_codec_that_breaks_is_told_to_the_camera():
+    class Broken(PlaneCodec):
+        def encode(self, image, quality=0.7):
+            raise ValueError("no such plane")
+
+    async with (
+        Relay() as relay,
+        Sender(relay.address, "cam", codec=Broken()) as sender,
+        Receiver(relay.address, "cam", codec=PlaneCodec()),
+    ):
+        await sender.ready(5)
+        await sender.send(picture(1))
+        with pytest.raises(CodecError, match="no such plane"):
+            await sender.drain(5)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from layercast.bitstream import encode_description, pack
 from layercast.bitstream.types import FrameHeader, StreamDescription
 from layercast.codecs.base import Codec
-from layercast.codecs.registry import get_codec
+from layercast.codecs.registry import default_codec, get_codec
 from layercast.control.budget import FixedBudgetAllocator
-from layercast.errors import ConfigError, ConnectError, LayercastError
+from layercast.errors import CodecError, ConfigError, ConnectError, LayercastError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.channel import check_address
 from layercast.transport.limits import CLOSE_TIMEOUT_S, MAX_CONTROL_BYTES, PROTOCOL, Window
@@ -103,7 +103,7 @@ class Sender:
         self._target = target
         self._stream = check_stream_name(stream)
         if codec is None and description is None:
-            codec = "dct"
+            codec = default_codec()
         self._codec: Codec | None = get_codec(codec) if isinstance(codec, str) else codec
         self.quality = quality
         self.description = description or describe(self._codec, frame_rate, title)
@@ -291,7 +291,14 @@ class Sender:
 
     def _encode(self, frame_id: int, timestamp_us: int, image: Image) -> bytes:
         assert self._codec is not None
-        encoded = self._codec.encode(image, self.quality)
+        try:
+            encoded = self._codec.encode(image, self.quality)
+        except LayercastError:
+            raise
+        except Exception as error:  # somebody's own codec: `send` must tell, not the encoder vanish
+            raise CodecError(
+                f"codec {self._codec.name!r} failed: {type(error).__name__}: {error}", hint="a fault of that codec"
+            ) from error
         header = FrameHeader(
             frame_id, timestamp_us, encoded.picture, encoded.kind, total_layers=len(encoded.layers)
         )
