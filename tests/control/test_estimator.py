@@ -88,9 +88,9 @@ def test_an_arrival_older_than_the_last_one_says_nothing():
 def test_a_rebase_believes_the_delay_seen_since_it_began():
     estimator = LinkEstimator()
     feed(estimator, [(n / 30, 100) for n in range(10)], service_bps=8e6)
-    before = estimator._base.least
+    before = estimator._base.value
     estimator.begin_rebase()
     estimator.on_sent(1.0, 50, 100)
     estimator.on_ack(1.2, 50, (), 1.0 + before + 0.08, 8e6)
     estimator.end_rebase(1.2)
-    assert estimator._base.least == pytest.approx(before + 0.08, abs=0.001)
+    assert estimator._base.value == pytest.approx(before + 0.08, abs=0.001)

@@ -16,7 +16,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from statistics import median_low
 
 from layercast.bitstream.types import MAX_LAYERS, FrameKind
 from layercast.errors import ConfigError
@@ -129,31 +128,35 @@ class Spender:
 
     Args:
         rate_bps: bits per second, > 0; `bucket.rate_bps` may be changed at any time.
+
+    Attributes:
+        bucket: what is spent.
+        interval_s: the usual time between two frames, seconds; 0.0 before the second frame.
     """
 
-    __slots__ = ("_carry", "_gaps", "_last_s", "_mean", "_seen", "bucket")
+    __slots__ = ("_carry", "_ends", "_gaps", "_last_s", "_mean", "_seen", "bucket", "interval_s")
 
     def __init__(self, rate_bps: float) -> None:
         self.bucket = TokenBucket(rate_bps, BURST_S)
         self._carry = 0.0
         self._last_s: float | None = None
         self._gaps: deque[float] = deque(maxlen=_GAPS)
+        self.interval_s = 0.0
+        self._ends: Sequence[int] = ()
         self._mean = [0.0] * (MAX_LAYERS + 1)
         self._seen = [0] * (MAX_LAYERS + 1)
 
-    @property
-    def interval_s(self) -> float:
-        """The usual time between two frames, seconds; 0.0 before the second frame."""
-        return median_low(self._gaps) if self._gaps else 0.0
-
     def usual_ends(self, layers: int) -> tuple[float, ...]:
-        """The usual size of a unit with 0, 1, ... `layers` layers, bytes."""
-        return tuple(self._mean[: layers + 1])
+        """The usual size of a unit with 0, 1, ... `layers` layers, bytes: the last frame's, scaled."""
+        top = len(self._ends) - 1
+        scale = self._mean[top] / self._ends[top] if top >= 0 and self._ends[top] else 1.0
+        return tuple(end * scale for end in self._ends[: layers + 1])
 
     def begin(self, now_s: float) -> None:
         """A frame is about to be decided: the bucket earns what the time was worth."""
         if self._last_s is not None:
             self._gaps.append(min(MAX_INTERVAL_S, max(0.0, now_s - self._last_s)))
+            self.interval_s = sorted(self._gaps)[(len(self._gaps) - 1) // 2]
         self._last_s = now_s
         # Two intervals: one interval's income on top of what the last frame left.
         self.bucket.burst_s = max(BURST_S, 2 * self.interval_s)
@@ -193,12 +196,12 @@ class Spender:
         self.bucket.forfeit(self.bucket.bytes_of(self.interval_s))
 
     def _ratio(self, ends: Sequence[int]) -> float:
-        """Size of this frame against the usual one, compared at the layers that it has."""
-        for number in range(1, len(ends)):
-            self._seen[number] = seen = min(MEAN_FRAMES, self._seen[number] + 1)
-            self._mean[number] += (ends[number] - self._mean[number]) / seen
+        """Size of this frame against the usual one with as many layers."""
+        self._ends = ends
         top = len(ends) - 1
-        return min(MAX_RATIO, ends[top] / self._mean[top]) if self._mean[top] > 0 else 1.0
+        self._seen[top] = seen = min(MEAN_FRAMES, self._seen[top] + 1)
+        self._mean[top] = mean = self._mean[top] + (ends[top] - self._mean[top]) / seen
+        return min(MAX_RATIO, ends[top] / mean) if mean > 0 else 1.0
 
 
 class FixedBudgetAllocator:

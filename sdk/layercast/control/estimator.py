@@ -63,32 +63,31 @@ class _Arrival:
     busy: bool
 
 
-class _Extreme:
+class _Least:
     """Smallest value of a moving window, kept as one minimum per tenth of it."""
 
-    __slots__ = ("_buckets", "_step_s", "_window_s")
+    __slots__ = ("_buckets", "_step_s", "_window_s", "value")
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
         self._step_s = window_s / 10
-        self._buckets: deque[tuple[float, float]] = deque(maxlen=12)
+        self._buckets: deque[list[float]] = deque(maxlen=12)  # [start, minimum]
+        self.value = 0.0
 
     def add(self, now_s: float, value: float) -> None:
         if self._buckets and now_s - self._buckets[-1][0] < self._step_s:
-            start_s, least = self._buckets[-1]
-            self._buckets[-1] = (start_s, min(least, value))
-        else:
-            self._buckets.append((now_s, value))
+            if value < self._buckets[-1][1]:
+                self._buckets[-1][1] = value
+                self.value = min(self.value, value)
+            return
+        self._buckets.append([now_s, value])
         while self._buckets[0][0] < now_s - self._window_s:
             self._buckets.popleft()
+        self.value = min(least for _, least in self._buckets)
 
     def reset(self, now_s: float, value: float) -> None:
         self._buckets.clear()
-        self._buckets.append((now_s, value))
-
-    @property
-    def least(self) -> float:
-        return min((value for _, value in self._buckets), default=0.0)
+        self.add(now_s, value)
 
 
 class LinkEstimator:
@@ -97,8 +96,8 @@ class LinkEstimator:
     def __init__(self) -> None:
         self._flights: OrderedDict[Hashable, _Flight] = OrderedDict()
         self._history: deque[_Arrival] = deque(maxlen=MAX_HISTORY)
-        self._base = _Extreme(BASE_WINDOW_S)
-        self._ack_path = _Extreme(FORWARD_JITTER_S)  # of the negated delay: its least is the slowest path
+        self._base = _Least(BASE_WINDOW_S)
+        self._ack_path = _Least(FORWARD_JITTER_S)  # of the negated delay: its least is the slowest path
         self._base_seen_s = 0.0
         self._fresh_base: float | None = None
         self._done_s = float("-inf")
@@ -170,14 +169,19 @@ class LinkEstimator:
     def slope(self) -> float:
         """Seconds by which the delay grows per second (least squares); 0.0 while there is too little to say."""
         entries = list(self._recent(TREND_S))
-        if len(entries) < 3:
+        count = len(entries)
+        if count < 3:
             return 0.0
-        mean_x = sum(entry.arrival_s for entry in entries) / len(entries)
-        mean_y = sum(entry.delay_s for entry in entries) / len(entries)
-        spread = sum((entry.arrival_s - mean_x) ** 2 for entry in entries)
-        if spread <= 0:
-            return 0.0
-        return sum((entry.arrival_s - mean_x) * (entry.delay_s - mean_y) for entry in entries) / spread
+        origin = entries[0]
+        sum_x = sum_y = sum_xx = sum_xy = 0.0
+        for entry in entries:
+            x, y = entry.arrival_s - origin.arrival_s, entry.delay_s - origin.delay_s
+            sum_x += x
+            sum_y += y
+            sum_xx += x * x
+            sum_xy += x * y
+        spread = sum_xx - sum_x * sum_x / count
+        return (sum_xy - sum_x * sum_y / count) / spread if spread > 1e-9 else 0.0
 
     def capacity_bps(self, window_s: float) -> float | None:
         """What the link delivered during the last busy stretch, bits per second; None if it was not busy.
@@ -222,7 +226,7 @@ class LinkEstimator:
     @property
     def round_s(self) -> float:
         """From the far end of the queue to the acknowledgement, the slowest of late, seconds."""
-        return self._base.least - self._ack_path.least
+        return self._base.value - self._ack_path.value
 
     @property
     def feedback_s(self) -> float:
@@ -262,7 +266,7 @@ class LinkEstimator:
     def end_rebase(self, now_s: float) -> None:
         """Believe what was seen since `begin_rebase`, if anything was."""
         if self._fresh_base is not None and self._fresh_base < float("inf"):
-            self._done_s += self._base.least - self._fresh_base
+            self._done_s += self._base.value - self._fresh_base
             self._base.reset(now_s, self._fresh_base)
             self._base_seen_s = now_s
         self._fresh_base = None
@@ -271,14 +275,14 @@ class LinkEstimator:
         """Note a delay, of which the frame's own sending took about `serving_s`; return the empty link's."""
         if not self._history:
             self._base_seen_s = now_s
-        elif delay_s - serving_s <= self._base.least + BASE_TOLERANCE_S:
+        elif delay_s - serving_s <= self._base.value + BASE_TOLERANCE_S:
             # Nothing was in this frame's way, so the old value is confirmed, or found a little too low.
             self._base_seen_s = now_s
-            self._base.add(now_s, min(delay_s, max(self._base.least, delay_s - serving_s)))
+            self._base.add(now_s, min(delay_s, max(self._base.value, delay_s - serving_s)))
         self._base.add(now_s, delay_s)
         if self._fresh_base is not None:
             self._fresh_base = min(self._fresh_base, delay_s - serving_s)
-        return self._base.least
+        return self._base.value
 
     def _recent(self, window_s: float) -> Iterator[_Arrival]:
         for entry in reversed(self._history):

@@ -9,7 +9,7 @@ and far below the last rate known to be good it is fast at once.
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, log
 
 from layercast.control.estimator import LinkEstimator
 
@@ -62,6 +62,13 @@ GROWTH_BACK = 0.8
 
 GROWTH_PROBE = 0.07
 """Growth within NEAR of the measured capacity, per second: its queue shows at a few per cent of excess."""
+
+VOLATILE = 2.0
+"""On a link whose measured capacities differ by x (in logarithm, from one queue to the next, averaged), growth
+near the capacity is VOLATILE * x per second if that is more: what was measured is soon out of date."""
+
+VOLATILE_MOST = 0.5
+"""Most that one difference counts, so that a single step does not make a link volatile."""
 
 NEAR = 0.06
 """How far around the measured capacity growth is careful. Beyond it with no queue, the link has more room."""
@@ -123,6 +130,7 @@ class RateController:
         self.draining = False
         self._capacity_bps: float | None = None
         self._good_bps = 0.0
+        self._volatility = 0.0
         self._beyond_since_s: float | None = None
         self._last_s: float | None = None
         self._clear_since_s: float | None = None
@@ -154,7 +162,8 @@ class RateController:
         """
         passed_s = 0.0 if self._last_s is None else min(MAX_STEP_S, max(0.0, now_s - self._last_s))
         self._last_s = now_s
-        standing_s, slope = link.standing_s, link.slope
+        standing_s = link.standing_s
+        slope = link.slope if standing_s > CLEAR_S else 0.0
         rising = slope > RISING
         if standing_s > CLEAR_S:
             self._clear_since_s = None
@@ -186,8 +195,7 @@ class RateController:
             self._good_bps = max(measured, FORGET * self._good_bps)
         self.state = "cut"
         self.draining = True
-        self._capacity_bps = measured
-        self._standing_bps = self._standing_bps or measured
+        self._note(measured)
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, BETA * measured))
 
     def _correct(self, link: LinkEstimator, standing_s: float) -> None:
@@ -199,10 +207,18 @@ class RateController:
             return
         if newest < FAR_BELOW * measured:
             measured = newest
-        self._capacity_bps = measured
-        self._standing_bps = self._standing_bps or measured
+        self._note(measured)
         fitting = measured * max(BETA, 1 - (standing_s - CLEAR_S) / SETTLE_S)
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, fitting))
+
+    def _note(self, measured: float) -> None:
+        measured = max(MIN_BPS, measured)
+        if self._standing_bps is None:
+            self._standing_bps = measured
+            if self._capacity_bps is not None:
+                differs = min(VOLATILE_MOST, abs(log(measured / self._capacity_bps)))
+                self._volatility += (differs - self._volatility) * 0.25
+        self._capacity_bps = measured
 
     def _grow(self, now_s: float, passed_s: float, link: LinkEstimator) -> None:
         self.state = "grow"
@@ -217,12 +233,13 @@ class RateController:
         ratio = self.rate_bps / self._capacity_bps
         if ratio <= 1 + NEAR:
             self._beyond_since_s = None
+        probe = max(GROWTH_PROBE, VOLATILE * self._volatility)
         if self.rate_bps < FAR_BELOW * self._good_bps:
-            return GROWTH_RECOVER if clear_s > RECOVER_AFTER_S else GROWTH_PROBE
+            return GROWTH_RECOVER if clear_s > RECOVER_AFTER_S else probe
         if ratio < 1 - NEAR:
             return GROWTH_BACK
         if ratio <= 1 + NEAR:
-            return GROWTH_PROBE
+            return probe
         if self._beyond_since_s is None:
             self._beyond_since_s = now_s
         return min(GROWTH_MOST, GROWTH_BEYOND * 2 ** ((now_s - self._beyond_since_s) / GROWTH_DOUBLING_S))
