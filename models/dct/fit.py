@@ -4,7 +4,8 @@
 
 It walks through the codec's own stages with the codec's own contexts. At each stage it fits the context weights, so
 that a Laplacian of the predicted magnitude gives the symbols the shortest code, then counts the symbols per context
-level into tables. The second pass repeats this with what the first one found (thresholds, certain zeros) in place.
+level into tables. Later passes keep the weights and count again with what the one before found (thresholds, certain
+zeros, reconstruction offsets) in place.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Draft:
     first_row = staticmethod(DctModel.first_row)
 
     def __init__(self, previous: DctModel | None):
-        self.fitted: dict[str, Weights] = {}
+        self.fitted: dict[str, Weights] = {} if previous is None else dict(previous._weights)
         self.previous = previous
         self.offsets = np.zeros((ROWS, 3), np.float32) if previous is None else previous.offsets
         self.thresholds = np.zeros(ROWS, np.float32) if previous is None else previous.thresholds
@@ -100,8 +101,8 @@ class Sample:
         exact = self.exact[stage.level].reshape(-1)[portion.positions]
         symbols = choose_symbols(self.draft, stage.plane, portion, exact)
         trits = np.where(portion.before == 0, np.abs(symbols), symbols)
-        after = 3 * portion.before + trits if stage.plane else trits
-        column = trits + 1 if stage.plane else np.clip(trits - 1, 0, 2)
+        after = 3 * portion.before + trits
+        column = np.clip(trits + (1 if stage.plane else -1), 0, 2)
         key = portion.rows * (MAX_SYMBOL + 2) + np.minimum(trits, MAX_SYMBOL) + 1
         counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
         live = after > 0
@@ -126,7 +127,7 @@ def code_length(scale, before, after, plane):
 
 
 def fit_weights(stage: Stage, samples: list[Sample], iterations: int) -> Weights:
-    blocks = 1000 if stage.level == FINE else 10**6
+    blocks = 800 if stage.level == FINE else 10**6
     parts = [sample.gather(stage, blocks) for sample in samples]
     own, around, others, before, after, counts, bucket = (
         torch.from_numpy(np.concatenate(p)) for p in zip(*parts)
@@ -208,7 +209,7 @@ def finish(draft: Draft, counts: np.ndarray, sums: np.ndarray) -> dict[str, np.n
                 if plane and kind:
                     row = p[:3]
                 elif plane:
-                    row = np.array([p[2] / 2, p[1], p[2] / 2])
+                    row = np.array([p[2] / 2, p[1], p[2] / 2, p[3:].sum()])
                 else:
                     most = int(np.clip(np.ceil(7 * 2 ** (level / 4) / 32) + 1, 1, MAX_SYMBOL - 1))
                     side = p[2 : most + 2] / 2
@@ -245,7 +246,7 @@ def one_pass(images: list[np.ndarray], previous: DctModel | None, iterations: in
                 )
             for sample in samples:
                 sample.progress.begin(plane)
-        if stage.fresh and stage.worth != 0:
+        if previous is None and stage.fresh and stage.worth != 0:
             draft.fitted[stage_key(stage)] = fit_weights(stage, samples, iterations)
         for sample in samples:
             sample.code(stage, counts, sums)

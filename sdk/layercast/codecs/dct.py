@@ -22,7 +22,7 @@ from layercast.codecs.dct_layout import LAYER_TABLE, STAGES, Stage
 from layercast.codecs.dct_model import DctModel, load_model
 from layercast.codecs.dct_progress import Portion, Progress
 from layercast.codecs.dct_quantiser import PLANES, coarsen, quantise
-from layercast.codecs.dct_transform import Floats, Geometry, analyse, synthesise
+from layercast.codecs.dct_transform import MID_GREY, Floats, Geometry, analyse, synthesise
 from layercast.entropy import SymbolDecoder, SymbolEncoder
 from layercast.errors import CodecError, CorruptError, PictureError
 
@@ -128,7 +128,8 @@ class _Encoder:
         self._plane = 0
         self._error = sum(float(np.vdot(level, level)) for level in self._exact)
         self._peak = 255.0**2 * image.size / step**2
-        self._psnr = self._measure()
+        grey = image.astype(np.float32) - np.float32(MID_GREY)
+        self._psnr = 10 * float(np.log10(255.0**2 * image.size / max(float(np.vdot(grey, grey)), 1.0)))
         self.gains_db: list[float] = []
 
     def _measure(self) -> float:
@@ -161,7 +162,6 @@ def choose_symbols(model: DctModel, plane: int, portion: Portion, exact: Floats)
     trits = coarsen(quantise(magnitudes).astype(np.int32), plane)
     if plane:
         trits -= 3 * portion.before
-        np.clip(trits, -1, 1, out=trits)
     if plane == PLANES - 1:
         trits[magnitudes < model.thresholds.take(portion.rows)] = 0
     np.negative(trits, out=trits, where=(exact < 0) & (portion.before == 0))

@@ -84,15 +84,19 @@ class Progress:
             classes[zero] = _NO_CLASS
             self._levels[part], self.classes[part] = levels, classes
 
-    def inputs(self, stage: Stage) -> tuple[Floats, Floats, list[list[Floats]]]:
+    def inputs(self, stage: Stage, seen: int | None = None) -> tuple[Floats, Floats, list[list[Floats]]]:
         """What the context of a stage sees: magnitudes of the block, of its neighbours, and of other channels.
+
+        Args:
+            stage: the stage.
+            seen: how many frequencies to give, F; by default all that the stage has weights for.
 
         Returns:
             own magnitudes (C, F, n) and neighbour sums (C, F, n), valid until the next call; and for each chroma
             channel (f, n) luma and the other chroma channel, at the frequencies of the stage.
         """
         features = self._features[stage.level]
-        own = features[_channels(stage.part), : sources(stage)]
+        own = features[_channels(stage.part), : sources(stage) if seen is None else seen]
         shape = (*own.shape[:2], own.shape[2] * own.shape[3])
         band = features[:, stage.first : stage.last].reshape(len(features), -1, shape[2])
         others = [[band[0], band[2]], [band[0], band[1]]] if stage.part == CHROMA else []
@@ -121,13 +125,15 @@ class Progress:
 
     def _context(self, stage: Stage) -> NDArray[np.uint8]:
         """Context level of every coefficient in the stage's range, (C, f, n), 0..CONTEXT_LEVELS - 1."""
-        own, around, others = self.inputs(stage)
+        most = self._features[stage.level][_channels(stage.part), : sources(stage)].max((0, 2, 3), initial=0)
+        seen = sources(stage) - int((most[::-1] > 0).argmax()) if most.any() else 0  # zeros behind add nothing
+        own, around, others = self.inputs(stage, seen)
         weights = self._model.weights(stage)
         shape = (len(own), stage.last - stage.first, own.shape[2])
         sums, more = self._buffer(3, shape), self._buffer(0, shape)
-        np.matmul(weights.own, own, out=sums)
+        np.matmul(weights.own[..., :seen], own, out=sums)
         sums += weights.bias[self._bucket][..., None]
-        sums += np.matmul(weights.around, around, out=more)
+        sums += np.matmul(weights.around[..., :seen], around, out=more)
         for channel, pair in enumerate(others):
             for weight, values in zip(weights.others[channel], pair, strict=True):
                 sums[channel] += np.multiply(weight[:, None], values, out=more[0])
@@ -185,12 +191,10 @@ class Progress:
         all_signs = self._signs[stage.level].reshape(-1)
         signs = np.where(fresh, np.sign(symbols), all_signs.take(positions)).astype(np.int8)
         trits = np.where(fresh, np.abs(symbols), symbols)
-        if stage.plane == 0:
-            if len(trits) and not 0 <= int(trits.min()) <= int(trits.max()) <= MAX_MAGNITUDE:
-                raise CorruptError("a coefficient is larger than any picture's")
-            after, column = trits, np.clip(trits - 1, 0, 2)
-        else:
-            after, column = 3 * portion.before + trits, trits + 1
+        if len(trits) and int(trits.max()) > MAX_MAGNITUDE:
+            raise CorruptError("a coefficient is larger than any picture's")
+        after = 3 * portion.before + trits
+        column = np.clip(trits + (1 if stage.plane else -1), 0, 2)
         column += 3 * portion.rows
         values = self._model.offsets.take(column)
         values += after

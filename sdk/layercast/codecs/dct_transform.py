@@ -31,7 +31,7 @@ _OVERLAP_GAIN = 1.4
 """Scale of the first odd function in the overlap filter; best of 1.0..1.5 in rate-distortion on validation
 pictures."""
 
-_MID_GREY = 128.0
+MID_GREY = 128.0
 
 COLOUR: NDArray[np.float64] = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 """Orthonormal colour transform C: luma, red minus blue, green against the others."""
@@ -86,12 +86,20 @@ def _overlap_filter() -> NDArray[np.float64]:
     return np.asarray(0.5 * butterfly @ np.block([[eye, zero], [zero, odd]]) @ butterfly)
 
 
-def _synthesis_norms() -> NDArray[np.float64]:
-    """Length of each synthesis function of the lapped transform along one axis, (8,)."""
-    signal = np.zeros((3 * BLOCK, BLOCK))
-    signal[BLOCK : 2 * BLOCK] = _dct(BLOCK).T
+def _synthesis_norms(fans: int) -> NDArray[np.float64]:
+    """Length of each synthesis function of a level along one axis: (8,) for the blocks, (4,) for the pyramid.
+
+    A function of a level that is `fans` 4-point DCTs above the blocks spans 4**fans blocks and their surroundings.
+    """
+    blocks = FAN**fans
+    signal = np.zeros(((blocks + 2) * BLOCK, BLOCK if fans == 0 else FAN))
+    if fans == 0:
+        signal[BLOCK:-BLOCK] = _dct(BLOCK).T
+    else:
+        coarse = np.repeat(_dct(FAN).T, blocks // FAN, axis=0) / np.sqrt(blocks // FAN)
+        signal[BLOCK:-BLOCK] = np.repeat(coarse, BLOCK, axis=0) / np.sqrt(BLOCK)
     inverse, half = np.linalg.inv(_overlap_filter()), BLOCK // 2
-    for start in (half, BLOCK + half):
+    for start in range(half, len(signal) - BLOCK, BLOCK):
         signal[start : start + BLOCK] = inverse @ signal[start : start + BLOCK]
     return np.asarray(np.sqrt((signal**2).sum(0)))
 
@@ -103,21 +111,25 @@ def frequency_order(n: int) -> NDArray[np.int64]:
 
 
 @cache
-def _matrices() -> dict[str, Any]:
+def _matrices() -> dict[str, Floats]:
     """Both directions of every step as one matrix over the 64 (or 16) values of a block."""
-    dct, overlap, norms = _dct(BLOCK), _overlap_filter(), _synthesis_norms()
-    pre, fan = np.kron(overlap, overlap), np.kron(_dct(FAN), _dct(FAN))[frequency_order(FAN)]
-    norm = np.outer(norms, norms).reshape(-1, 1)
-    return {
-        "pre": pre.astype(np.float32),
-        "post": np.linalg.inv(pre).astype(np.float32),
-        "forward": (np.kron(dct, dct) * norm)[frequency_order(BLOCK)],
-        "inverse": (np.kron(dct, dct) / norm)[frequency_order(BLOCK)].T,
-        "fan": fan.astype(np.float32),
-        "fan_inverse": np.ascontiguousarray(fan.T.astype(np.float32)),
-        "colour": COLOUR.astype(np.float32),
-        "colour_inverse": np.ascontiguousarray(COLOUR.T.astype(np.float32)),
+    overlap, order, fan_order = _overlap_filter(), frequency_order(BLOCK), frequency_order(FAN)
+    pre, block, fan = np.kron(overlap, overlap), np.kron(_dct(BLOCK), _dct(BLOCK)), np.kron(_dct(FAN), _dct(FAN))
+    fine, middle, coarse = (np.outer(n, n).reshape(-1, 1) for n in map(_synthesis_norms, range(3)))
+    fine[0] = middle[0] = 1  # passed on to the next coarser level
+    made: dict[str, Any] = {
+        "pre": pre,
+        "post": np.linalg.inv(pre),
+        "fine": (block * fine)[order],
+        "fine_inverse": (block / fine)[order].T,
+        "middle": (fan * middle)[fan_order],
+        "middle_inverse": (fan / middle)[fan_order].T,
+        "coarse": (fan * coarse)[fan_order],
+        "coarse_inverse": (fan / coarse)[fan_order].T,
+        "colour": COLOUR,
+        "colour_inverse": COLOUR.T,
     }
+    return {name: np.ascontiguousarray(matrix.astype(np.float32)) for name, matrix in made.items()}
 
 
 def _regroup(blocks: Floats, down: int, across: int, *, outward: bool) -> Floats:
@@ -145,17 +157,17 @@ def _regroup(blocks: Floats, down: int, across: int, *, outward: bool) -> Floats
     return shifted
 
 
-def _split(plane: Floats) -> Floats:
-    """(C, d, a) with d, a multiples of 4 to DCT coefficients (C, 16, d / 4, a / 4)."""
+def _split(plane: Floats, level: str) -> Floats:
+    """(C, d, a) with d, a multiples of 4 to DCT coefficients (C, 16, d / 4, a / 4) of a level."""
     c, d, a = plane.shape
     blocks = plane.reshape(c, d // FAN, FAN, a // FAN, FAN).transpose(0, 2, 4, 1, 3).reshape(c, FAN**2, -1)
-    return np.asarray(_matrices()["fan"] @ blocks).reshape(c, FAN**2, d // FAN, a // FAN)
+    return np.asarray(_matrices()[level] @ blocks).reshape(c, FAN**2, d // FAN, a // FAN)
 
 
-def _join(coefficients: Floats) -> Floats:
+def _join(coefficients: Floats, level: str) -> Floats:
     """Inverse of `_split`."""
     c, _, d, a = coefficients.shape
-    blocks = _matrices()["fan_inverse"] @ coefficients.reshape(c, FAN**2, -1)
+    blocks = _matrices()[level + "_inverse"] @ coefficients.reshape(c, FAN**2, -1)
     return np.asarray(blocks.reshape(c, FAN, FAN, d, a).transpose(0, 3, 1, 4, 2).reshape(c, d * FAN, a * FAN))
 
 
@@ -178,17 +190,17 @@ def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float) -> list[F
     pixels = np.pad(pixels, ((half, half), (half, half), (0, 0)), mode="symmetric")
     blocks = pixels.reshape(g.down + 1, BLOCK, g.across + 1, BLOCK, g.channels).transpose(4, 1, 3, 0, 2)
     values = np.ascontiguousarray(blocks).astype(np.float32)
-    values -= np.float32(_MID_GREY)
+    values -= np.float32(MID_GREY)
     if g.channels == 3:
         values = (m["colour"] @ values.reshape(3, -1)).reshape(values.shape)
     values = m["pre"] @ values.reshape(g.channels, BLOCK**2, -1)
     shifted = values.reshape(g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
     grid = _regroup(shifted, g.down, g.across, outward=False)
-    fine = (m["forward"] / step).astype(np.float32) @ grid.reshape(g.channels, BLOCK**2, -1)
+    fine = (m["fine"] * np.float32(1 / step)) @ grid.reshape(g.channels, BLOCK**2, -1)
     fine = fine.reshape(g.channels, BLOCK**2, g.down, g.across)
-    middle = _split(fine[:, 0])
+    middle = _split(fine[:, 0], "middle")
     d, a = middle.shape[2:]
-    coarse = _split(np.pad(middle[:, 0], ((0, 0), (0, -d % FAN), (0, -a % FAN)), mode="edge"))
+    coarse = _split(np.pad(middle[:, 0], ((0, 0), (0, -d % FAN), (0, -a % FAN)), mode="edge"), "coarse")
     fine[:, 0] = 0
     middle[:, 0] = 0
     return [coarse, middle, fine]
@@ -201,15 +213,15 @@ def synthesise(levels: list[Floats], geometry: Geometry, step: float) -> NDArray
     """
     m, g, half = _matrices(), geometry, BLOCK // 2
     coarse, middle, fine = levels
-    middle[:, 0] = _join(coarse)[:, : middle.shape[2], : middle.shape[3]]
-    fine[:, 0] = _join(middle)
-    grid = (m["inverse"] * step).astype(np.float32) @ fine.reshape(g.channels, BLOCK**2, -1)
+    middle[:, 0] = _join(coarse, "coarse")[:, : middle.shape[2], : middle.shape[3]]
+    fine[:, 0] = _join(middle, "middle")
+    grid = (m["fine_inverse"] * np.float32(step)) @ fine.reshape(g.channels, BLOCK**2, -1)
     grid = grid.reshape(g.channels, BLOCK, BLOCK, g.down, g.across)
     shifted = _regroup(grid, g.down, g.across, outward=True)
     values = m["post"] @ shifted.reshape(g.channels, BLOCK**2, -1)
     if g.channels == 3:
         values = m["colour_inverse"] @ values.reshape(3, -1)
-    values += np.float32(_MID_GREY + 0.5)
+    values += np.float32(MID_GREY + 0.5)
     np.clip(values, 0, 255, out=values)
     blocks = values.astype(np.uint8).reshape(g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
     pixels = blocks.transpose(3, 1, 4, 2, 0).reshape((g.down + 1) * BLOCK, (g.across + 1) * BLOCK, g.channels)
