@@ -1,6 +1,6 @@
 """Print, as JSON lines, how the adaptive allocator does over simulated links.
 
-    python -m benchmarks.control [--quick]
+    python -m benchmarks.control [--quick] [--report-every SECONDS]
 
 One object a link: the share of the link that was used, delays above the idle link's in milliseconds, how often
 the layer level turned round per minute, and for traces the quality against an oracle that knows the trace. The
@@ -43,17 +43,22 @@ def row(name, run, seconds, **more):
     }
 
 
-def fixed_links(seconds):
+def fixed_links(seconds, report_s):
     for bps in (300_000, 1_000_000, 3_000_000):
         for spread in (0.05, 0.2):
-            run = simulate(AdaptiveAllocator(), Link(Trace([(0, bps)])), Source(spread=spread), seconds)
+            run = simulate(
+                AdaptiveAllocator(),
+                Link(Trace([(0, bps)]), report_every_s=report_s),
+                Source(spread=spread),
+                seconds,
+            )
             yield row(f"fixed {bps / 1e6:g} Mbit/s", run, seconds, frame_spread=spread)
 
 
-def step(seeds):
+def step(seeds, report_s):
     trace = Trace([(0, 3e6), (20, 0.6e6), (40, 3e6)])
     for seed in range(1, seeds + 1):
-        run = simulate(AdaptiveAllocator(), Link(trace), Source(seed=seed), 50)
+        run = simulate(AdaptiveAllocator(), Link(trace, report_every_s=report_s), Source(seed=seed), 50)
         arrivals = sorted((f.offered_s + f.delay_s, f.delay_s) for f in run.between(20, 23) if f.size)
         below = next(t for t in range(2000, 2300) if run.sent_bps(t / 100, t / 100 + 0.2) < 0.6e6)
         back = next(t for t in range(4000, 4900) if run.sent_bps(t / 100, t / 100 + 0.5) >= 2.7e6)
@@ -68,10 +73,10 @@ def step(seeds):
         )
 
 
-def cellular(seeds, seconds):
+def cellular(seeds, seconds, report_s):
     for seed in seeds:
         trace = Trace([(number * STEP_S, rate) for number, rate in enumerate(rates(seed))])
-        run = simulate(AdaptiveAllocator(), Link(trace), Source(), seconds)
+        run = simulate(AdaptiveAllocator(), Link(trace, report_every_s=report_s), Source(), seconds)
         best = max(
             (oracle(Link(trace), Source(), seconds, wait_s) for wait_s in (0.1, 0.2, 0.3)),
             key=lambda candidate: candidate.quality(),
@@ -107,11 +112,19 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one trace, one minute")
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--report-every",
+        type=float,
+        default=0.05,
+        metavar="SECONDS",
+        help="acknowledgements come in such batches",
+    )
+    args = parser.parse_args()
+    quick, report_s = args.quick, args.report_every
     for rows in (
-        fixed_links(65),
-        step(1 if quick else 8),
-        cellular(CELLULAR_SEEDS[:1] if quick else CELLULAR_SEEDS, 60 if quick else 600),
+        fixed_links(65, report_s),
+        step(1 if quick else 8, report_s),
+        cellular(CELLULAR_SEEDS[:1] if quick else CELLULAR_SEEDS, 60 if quick else 600, report_s),
         [decision_cost()],
     ):
         for each in rows:

@@ -76,13 +76,18 @@ class Source:
 
 @dataclass
 class Link:
-    """Everything between relay and receiver. `pauses`: (start, end) of times when the receiver is stopped."""
+    """Everything between relay and receiver.
+
+    `report_every_s`: acknowledgements are sent together, at most so often; `pauses`: (start, end) of times when
+    the receiver is stopped.
+    """
 
     trace: Trace
     delay_s: float = 0.02
     ack_delay_s: float = 0.02
     ack_jitter_s: float = 0.0
     ack_loss: float = 0.0
+    report_every_s: float = 0.0
     jitter_s: float = 0.0
     buffer_bytes: int = 256 << 10
     skew_ppm: float = 0.0
@@ -173,7 +178,7 @@ def simulate(allocator, link, source, seconds):
         at(time_s, "offer", number)
     waiting = deque()
     in_flight = {}  # frame number -> sent time
-    link_free_s = last_arrival_s = last_ack_s = 0.0
+    link_free_s = last_arrival_s = last_ack_s = report_s = 0.0
     writer_free_s = 0.0
     outcomes = {}
 
@@ -227,7 +232,10 @@ def simulate(allocator, link, source, seconds):
             outcome.arrival_s = arrival_of(link_free_s)
             outcome.delay_s = outcome.arrival_s - time_s - link.delay_s
             lost_s = RESEND_S if rng.random() < link.ack_loss else 0.0
-            ack_s = outcome.arrival_s + link.ack_delay_s + rng.uniform(0, link.ack_jitter_s) + lost_s
+            # Arrivals wait for the report that is due; with none due, one goes at once.
+            if outcome.arrival_s > report_s:
+                report_s = max(outcome.arrival_s, report_s + link.report_every_s)
+            ack_s = report_s + link.ack_delay_s + rng.uniform(0, link.ack_jitter_s) + lost_s
             if not lost_s:
                 ack_s = last_ack_s = max(last_ack_s, ack_s)
             at(ack_s, "ack", number)

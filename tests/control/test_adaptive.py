@@ -37,6 +37,14 @@ def test_slow_and_jittery_acknowledgements_do_not_matter_much(ack_delay_s, ack_j
     assert run.p95() <= 0.15
 
 
+@pytest.mark.parametrize("report_every_s", [0.05, 0.1])
+@pytest.mark.parametrize("bps", [300_000, 3_000_000])
+def test_acknowledgements_that_come_in_batches_are_as_good(report_every_s, bps):
+    run = simulate(AdaptiveAllocator(), link(bps, report_every_s=report_every_s), Source(), 30)
+    assert run.used(5, 28) >= 0.92
+    assert run.p95() <= 0.15
+
+
 def test_arrivals_that_jitter_are_no_congestion():
     run = simulate(AdaptiveAllocator(), link(jitter_s=0.03), Source(), 30)
     assert run.used(5, 28) >= 0.9
@@ -150,7 +158,7 @@ def test_a_link_below_the_first_layer_gets_frames_evenly_and_no_flapping(bps):
     sent = [f.offered_s for f in run.between(5, 60) if f.size]
     gaps = [b - a for a, b in pairwise(sent)]
     assert run.used(5, 58) >= 0.92
-    assert run.p95(5) <= 0.2
+    assert run.p95(5) <= 0.3  # one first layer alone takes a tenth of a second
     assert max(gaps) <= 4 * mean(gaps)
     assert run.direction_changes(5, 59) == 0
 

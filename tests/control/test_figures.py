@@ -35,10 +35,11 @@ def test_a_fixed_link_is_used_and_its_queue_stays_short(bps):
     assert run.worst() <= STALENESS_S
 
 
+@pytest.mark.parametrize("report_every_s", [0.0, 0.05])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_step_down_is_followed_at_once_and_a_step_up_within_seconds(seed):
+def test_a_step_down_is_followed_at_once_and_a_step_up_within_seconds(seed, report_every_s):
     trace = Trace([(0, 3e6), (20, 0.6e6), (40, 3e6)])
-    run = simulate(AdaptiveAllocator(), Link(trace), Source(seed=seed), 50)
+    run = simulate(AdaptiveAllocator(), Link(trace, report_every_s=report_every_s), Source(seed=seed), 50)
     assert run.sent_bps(20.3, 20.7) < 0.6e6
     arrivals = sorted((f.offered_s + f.delay_s, f.delay_s) for f in run.between(20, 23) if f.size)
     drained_s = next(at for at, delay in arrivals if at > 20.3 and delay < EMPTY_S)

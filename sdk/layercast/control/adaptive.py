@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from layercast.bitstream.types import FrameKind
 from layercast.control.budget import CAP_MARGIN, Spender, check_layers
 from layercast.control.estimator import MAX_IN_FLIGHT, LinkEstimator
-from layercast.control.rate import CLEAR_S, MIN_BPS, RateController
+from layercast.control.rate import CLEAR_S, CONGESTED_S, MIN_BPS, RateController
 from layercast.control.share import Demand, share
 from layercast.errors import ConfigError
 
@@ -100,6 +100,13 @@ class Peer:
     def rate_bps(self) -> float:
         """Bits per second for all streams together."""
         return min(self.rate.rate_bps, self._cap_bps)
+
+    @property
+    def link_bps(self) -> float:
+        """What the link is taken to carry now: one frame that waited long and was sent slowly counts at once."""
+        if self.link.wait_s < CONGESTED_S:
+            return self.rate.link_bps
+        return max(MIN_BPS, min(self.rate.link_bps, self.link.serving_bps))
 
     def attach(self, stream: AdaptiveAllocator) -> None:
         """`stream` shares this link."""
@@ -210,7 +217,7 @@ class AdaptiveAllocator:
         self._spender.begin(now_s)
         if len(ends) > 1 and self._spender.interval_s > 0:
             peer.rate.at_least(ends[1] * 8 / self._spender.interval_s)
-        link_bps = peer.rate.link_bps
+        link_bps = peer.link_bps
         wait_s = peer.link.backlog_s(now_s, link_bps)
         keep, why = 0, ""
         if len(ends) > 1:

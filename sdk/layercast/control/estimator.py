@@ -91,7 +91,12 @@ class _Least:
 
 
 class LinkEstimator:
-    """One receiver's link. Frames are named by any hashable; all arrivals must come from one clock."""
+    """One receiver's link. Frames are named by any hashable; all arrivals must come from one clock.
+
+    Attributes:
+        serving_bps: the rate at which the link sent the newest frame: one noisy sample, but the first to tell
+            of a sudden drop.
+    """
 
     def __init__(self) -> None:
         self._flights: OrderedDict[Hashable, _Flight] = OrderedDict()
@@ -101,6 +106,7 @@ class LinkEstimator:
         self._base_seen_s = 0.0
         self._fresh_base: float | None = None
         self._done_s = float("-inf")
+        self.serving_bps = float("inf")
         self._delivered = 0
 
     def on_sent(self, now_s: float, frame: Hashable, size: int) -> None:
@@ -139,6 +145,8 @@ class LinkEstimator:
             return False
         delay_s = arrival_s - flight.sent_s
         base_s = self._rebase(now_s, delay_s, flight.size * 8 / rate_bps)
+        service_s = arrival_s - base_s - max(first_sent_s, self._done_s)
+        self.serving_bps = (self._delivered - (last.delivered if last else 0)) * 8 / max(1e-6, service_s)
         busy = last is not None and first_sent_s < self._done_s and arrival_s < last.arrival_s + STALL_S
         self._done_s = arrival_s - base_s
         self._ack_path.add(now_s, arrival_s - now_s)

@@ -108,8 +108,8 @@ DRAIN_EXTRA_S = 0.03
 DRAIN_WATCH_S = 0.4
 """For how long after a drain the delay is watched, seconds: a round trip and a few frames."""
 
-MAX_STEP_S = 0.1
-"""Most time that one acknowledgement grows the rate for, seconds: silence is no sign of room."""
+MAX_STEP_S = 0.25
+"""Most time that one acknowledgement grows the rate for, seconds: longer silence is no sign of room."""
 
 FALLING = -0.3
 """Slope of the delay from which even a long queue is left to drain by itself, seconds per second."""
