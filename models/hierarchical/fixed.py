@@ -38,6 +38,25 @@ def round_through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
+class Clip(torch.autograd.Function):
+    """clamp whose gradient still reaches clipped values when it would bring them back.
+
+    With an ordinary clamp, units that saturate never learn again, and at Muon's rates most of them do.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bounds = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x,) = ctx.saved_tensors
+        low, high = ctx.bounds
+        return grad * (((x >= low) | (grad < 0)) & ((x <= high) | (grad > 0))), None, None
+
+
 class Grid:
     """An activation format: integers low..high, in units of 2**-fraction."""
 
@@ -52,7 +71,7 @@ class Grid:
         unit = 2.0**self.fraction
         if exact:
             x = round_through(x * unit) / unit
-        return x.clamp(self.low / unit, self.high / unit)
+        return Clip.apply(x, self.low / unit, self.high / unit)
 
 
 STREAM = Grid(-128, 127, 4)

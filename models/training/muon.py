@@ -30,10 +30,13 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of spectral norm lr * sqrt(max(1, rows / columns)) along the orthogonalised Nesterov momentum."""
+    """Steps of spectral norm lr * sqrt(max(1, rows / columns)) along the orthogonalised Nesterov momentum.
+
+    A group's `decay` shrinks its matrices by lr * decay a step: their spectral norm settles near 1 / decay.
+    """
 
     def __init__(self, params: list[dict[str, object]], lr: float = 0.02, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -46,6 +49,7 @@ class Muon(torch.optim.Optimizer):
                 m.lerp_(grad, 1 - group["momentum"])
                 update = orthogonalise(grad.lerp(m, group["momentum"]))
                 stretch = max(1.0, m.shape[0] / m.shape[1]) ** 0.5
+                p.mul_(1 - group["lr"] * group["decay"])
                 p.add_(update.view_as(p), alpha=-group["lr"] * stretch)
 
 

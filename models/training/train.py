@@ -29,10 +29,13 @@ from models.training.evaluate import evaluate
 from models.training.muon import Muon, split_parameters
 from models.training.sketch import load_sketch
 
-MUON_RATES = {"matrices": 0.02, "exact_matrices": 0.006}
-ADAM_RATES = {"linear": 1e-3, "rest": 3e-3, "exact_rest": 1e-3}
+MUON_RATES = {"matrices": 0.02, "exact_matrices": 0.004}
+EXACT_DECAY = 0.5
+"""Weight decay of the exact prior's matrices: without it they grow until every activation is clipped."""
+
+ADAM_RATES = {"linear": 1e-3, "rest": 3e-3, "exact_rest": 1.5e-3}
 WARM_UP_STEPS = 200
-EMA_DECAY = 0.9985
+EMA_DECAY = 0.998
 EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
 
@@ -44,6 +47,9 @@ def arguments() -> argparse.Namespace:
     ap.add_argument("--out", required=True, type=Path, help="checkpoint; read first if it exists")
     ap.add_argument(
         "--start", type=Path, help="weights to start a new run from (a checkpoint of this trainer)"
+    )
+    ap.add_argument(
+        "--fresh", nargs="*", default=[], help="parts that --start leaves untrained, e.g. base plane1"
     )
     ap.add_argument("--sketch", help="prototype checkpoint to start a new run from")
     ap.add_argument("--minutes", type=float, default=60, help="length of the whole run, over all its pieces")
@@ -97,6 +103,7 @@ class Run:
             part.mixed = o.mixed
         params = split_parameters(self.model)
         self.muon = Muon([{"params": params[name], "lr": MUON_RATES[name]} for name in MUON_RATES])
+        self.muon.param_groups[1]["decay"] = EXACT_DECAY
         groups = [{"params": params[name], "lr": rate} for name, rate in ADAM_RATES.items()]
         self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0)
         for group in (*self.muon.param_groups, *self.adam.param_groups):

@@ -111,7 +111,14 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
     photos.mkdir(exist_ok=True)
     for i in range(2):
         Image.fromarray(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8)).save(photos / f"{i}.png")
-    values = {"data": photos, "out": tmp_path / "run.pt", "sketch": None, "start": None, "mixed": False}
+    values = {
+        "data": photos,
+        "out": tmp_path / "run.pt",
+        "sketch": None,
+        "start": None,
+        "fresh": [],
+        "mixed": False,
+    }
     values |= {"batch": 2, "cuts": 1, "crop": 64, "rate": 1.0, "exact_from": 0.5, "device": "cpu"}
     return argparse.Namespace(**(values | changes))
 
@@ -129,6 +136,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert again.pixels == run.pixels
     for a, b in zip(again.average.state_dict().values(), run.average.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    for a, b in zip(again.muon.state_dict()["state"].values(), run.muon.state_dict()["state"].values(), strict=True):
+    for a, b in zip(
+        again.muon.state_dict()["state"].values(), run.muon.state_dict()["state"].values(), strict=True
+    ):
         assert torch.equal(a["momentum"], b["momentum"])
     assert np.isfinite(again.one_step(data, 0.7)["loss"])
