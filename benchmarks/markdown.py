@@ -28,11 +28,14 @@ def ratio(value: float) -> str:
 
 
 def origin(stored: Iterable[dict[str, Any]]) -> str:
-    """Machine, versions, commit, date and command of the results shown, each distinct one once."""
-    lines: dict[str, None] = {}
+    """Machine, versions, commits, date and command of the results shown, each distinct command once."""
+    commits: dict[tuple[str, str], set[str]] = {}
     for result in stored:
         about = result["about"]
         versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-        when = f"{about['date']}, commit {about['commit']}; {about['machine']}; {versions}."
-        lines[f"`{about['command']}` on {when}"] = None
-    return "\n".join(f"<sub>{line}</sub>  " for line in lines)
+        where = f"{about['machine']}; {versions}"
+        commits.setdefault((f"`{about['command']}` on {about['date']}", where), set()).add(about["commit"])
+    return "\n".join(
+        f"<sub>{command}, commit {', '.join(sorted(found))}; {where}.</sub>  "
+        for (command, where), found in commits.items()
+    )

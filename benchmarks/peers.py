@@ -63,7 +63,7 @@ def pillow_decode(data: bytes) -> Picture:
 def _jpeg2000_encode(picture: Picture, decibels: float) -> bytes:
     out = io.BytesIO()
     options: dict[str, Any] = {"quality_mode": "dB", "quality_layers": [decibels]}
-    Image.fromarray(picture).save(out, "JPEG2000", irreversible=True, mct=1, **options)
+    Image.fromarray(picture).save(out, "JPEG2000", no_jp2=True, irreversible=True, mct=1, **options)
     return out.getvalue()
 
 
@@ -75,14 +75,14 @@ def _jpegxl_decode(data: bytes) -> Picture:
     return np.asarray(imagecodecs.jpegxl_decode(data))
 
 
-X265_PARAMETERS = "keyint=1:info=0:log-level=none:tune=psnr"
+X265_PARAMETERS = "keyint=1:info=0:log-level=none"
 
 
 def _x265_encode(picture: Picture, crf: float) -> bytes:
     context = av.CodecContext.create("libx265", "w")
     context.width, context.height = picture.shape[1], picture.shape[0]
     context.pix_fmt, context.time_base = "yuv444p", Fraction(1, 25)
-    context.options = {"preset": "slow", "crf": str(crf), "x265-params": X265_PARAMETERS}
+    context.options = {"preset": "slow", "crf": str(crf), "tune": "psnr", "x265-params": X265_PARAMETERS}
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
         format="yuv444p", dst_colorspace="ITU601", dst_color_range="JPEG"
     )
@@ -150,7 +150,8 @@ JPEG2000 = Peer(
     "jpeg2000",
     "JPEG 2000",
     "jpg_2000",
-    "Pillow, irreversible, mct=1 (without it Pillow codes R, G and B apart), one layer set by PSNR in dB",
+    "Pillow, bare codestream, irreversible, mct=1 (without it Pillow codes R, G and B apart), one "
+    "layer set by PSNR in dB",
     (26, 28, 30, 32, 34, 36, 38, 40),
     35,
     _jpeg2000_encode,
@@ -190,7 +191,7 @@ X265 = Peer(
     "x265-444",
     "x265 intra 4:4:4",
     "ffmpeg",
-    f"PyAV, one intra picture, 8-bit full-range BT.601, preset slow, CRF, {X265_PARAMETERS}",
+    f"PyAV, one intra picture, 8-bit full-range BT.601, preset slow, tune psnr, CRF, {X265_PARAMETERS}",
     (40, 36, 32, 28, 24, 20, 16),
     24,
     _x265_encode,

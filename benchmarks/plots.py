@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,10 +11,14 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from benchmarks.results import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "img"
+
+COLOURS = 64
+"""Of the palette that a plot is stored with: a third of the bytes of true colour."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,9 @@ def draw(
     axes.legend(fontsize=7, loc="lower right")
     path = FOLDER / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
+    with Image.open(drawn) as picture:
+        picture.convert("RGB").quantize(COLOURS).save(path, optimize=True)
     return f"![{title}]({path.relative_to(REPOSITORY).as_posix()})"

@@ -82,6 +82,15 @@ def at(curve: Curve, size: float) -> float | None:
     return max((db for received, db in curve if received <= size), default=None)
 
 
+def risen(curve: Curve) -> Curve:
+    """Only the points that beat all before them: a receiver goes on showing the best it had."""
+    best: Curve = []
+    for size, db in curve:
+        if not best or db > best[-1][1]:
+            best.append((size, db))
+    return best
+
+
 def _sizes(total: int, first: int) -> Iterator[int]:
     yield from (round(size) for size in np.linspace(first, total, CUTS))
 
@@ -113,7 +122,7 @@ def main() -> None:
             shown = [db for db in found if db is not None]
             means[str(bpp)] = round(fmean(shown), 2) if len(shown) == len(found) else None
         first = next(iter(curves))
-        curve = [[size, round(db, 3)] for size, db in curves[first]]
+        curve = [[size, round(db, 3)] for size, db in risen(curves[first])]
         rows.append({"codec": name, "mean_psnr_at_bpp": means, "picture": first, "curve": curve})
     results.save("progressive", chosen.name, rows, **chosen.about)
 

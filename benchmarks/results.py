@@ -24,7 +24,7 @@ def provenance() -> dict[str, Any]:
     return {
         "machine": machine(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "commit": _commit(),
+        "commit": _COMMIT,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "command": _command(),
     }
@@ -85,6 +85,10 @@ def _commit() -> str:
     commit = git("rev-parse", "--short=10", "HEAD") or "unknown"
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "sdk")
     return f"{commit} with changes" if changed else commit
+
+
+_COMMIT = _commit()
+"""Taken when the process starts: what it measures is the code that it then loads."""
 
 
 def _command() -> str:

@@ -21,12 +21,14 @@ from typing import Any
 from benchmarks import ours, pictures, results
 from benchmarks.peers import AVIF_420, JPEG_420, JPEGXL, WEBP, Peer, library_versions
 from benchmarks.pictures import Picture
+from layercast import Codec
 from layercast.bench.metrics import psnr
 
 SIZES = ((768, 512), (1280, 720), (1920, 1080))
 PEERS: tuple[Peer, ...] = (JPEG_420, WEBP, AVIF_420, JPEGXL)
-QUALITY = 0.7
-"""layercast's default quality."""
+TARGET_DB = 37.0
+"""PSNR at which layercast is timed, since a file of more bits takes longer; the peers' settings "
+"give about it."""
 
 ROUNDS = 7
 
@@ -42,10 +44,24 @@ def actions(name: str, picture: Picture, threads: int) -> tuple[Callable[[], Any
     if peer is not None:
         return lambda: peer.encode(picture, peer.speed_quality), peer.decode
     codec = ours.with_threads(name, threads)
+    quality = quality_for(codec, picture)
     return (
-        lambda: codec.encode(picture, QUALITY),
+        lambda: codec.encode(picture, quality),
         lambda frame: codec.decode(frame.layers, frame.picture),
     )
+
+
+def quality_for(codec: Codec, picture: Picture) -> float:
+    """The quality that gives `TARGET_DB`, to 1/64, or the best when none does."""
+    low, high = 0.0, 1.0
+    for _ in range(6):
+        middle = (low + high) / 2
+        frame = codec.encode(picture, middle)
+        if psnr(picture, codec.decode(frame.layers, frame.picture)) < TARGET_DB:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def measure(names: list[str], size: tuple[int, int], threads: int, rounds: int) -> list[dict[str, Any]]:
@@ -92,9 +108,10 @@ def stages(name: str, size: tuple[int, int]) -> dict[str, float] | None:
     if not hasattr(codec, "stage_times"):
         return None
     picture = subject(size)
+    quality = quality_for(codec, picture)
     series: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        frame = codec.encode(picture, QUALITY)
+        frame = codec.encode(picture, quality)
         spent = {f"encode: {key}": value for key, value in dict(codec.stage_times).items()}
         codec.decode(frame.layers, frame.picture)
         spent |= {f"decode: {key}": value for key, value in dict(codec.stage_times).items()}
@@ -154,7 +171,7 @@ def main() -> None:
         "speed",
         "still",
         rows,
-        quality=QUALITY,
+        target_db=TARGET_DB,
         settings=settings,
         libraries=library_versions(),
         memory=memory,
