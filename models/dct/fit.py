@@ -40,8 +40,8 @@ from layercast.entropy import CdfTables
 CROP = (512, 768)
 MAX_SYMBOL = 40
 """Largest plain symbol of a plane-0 row; beyond it the escape."""
-RARE = (0.001, 0.001, 0.003)
-"""Per plane, a zero is taken as certain where another symbol has less than this probability."""
+RARE = (0.002, 0.002, 0.003)
+"""Per plane, zeros are certain below the context level up to which fewer than this share of the symbols differ."""
 
 
 class Draft:
@@ -69,7 +69,7 @@ class Sample:
     def __init__(self, image: np.ndarray, quality_index: int, draft: Draft, seed: int):
         geometry = Geometry(image.shape[1], image.shape[0], 3)
         self.exact = analyse(image, geometry, step_of(quality_index))
-        self.progress = Progress(draft, geometry, quality_index)
+        self.progress = Progress(draft, geometry, quality_index, complete=False)
         self.bucket, self.seed, self.draft = draft.bucket(quality_index), seed, draft
 
     def gather(self, stage: Stage, blocks: int) -> list[np.ndarray]:
@@ -197,15 +197,16 @@ def finish(draft: Draft, counts: np.ndarray, sums: np.ndarray) -> dict[str, np.n
     rows, starts = [], []
     certain = np.zeros(len(_SETS), np.uint8)
     for which, (plane, fine, part) in enumerate(_SETS):
-        first, sure = _FIRST[(plane, fine, part)], True
+        first = _FIRST[(plane, fine, part)]
+        seen = np.cumsum(counts[first : first + CONTEXT_LEVELS], axis=0)
+        rare = seen[:, 2:].sum(1) < RARE[plane] * seen[:, 1:].sum(1)
+        if plane == 0 or fine:
+            certain[which] = CONTEXT_LEVELS if rare.all() else int(rare.argmin())
         for kind in range(KINDS if plane else 1):
             for level in range(CONTEXT_LEVELS):
                 seen = counts[first + kind * CONTEXT_LEVELS + level]
                 p = seen + 20 * laplacian(level, plane, kind)
                 p /= p.sum()
-                if kind == 0 and (plane == 0 or fine) and sure:
-                    sure = 1 - p[1] < RARE[plane]
-                    certain[which] = level if sure else certain[which]
                 if plane and kind:
                     row = p[:3]
                 elif plane:

@@ -30,13 +30,10 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of spectral norm lr * sqrt(max(1, rows / columns)) along the orthogonalised Nesterov momentum.
+    """Steps of spectral norm lr * sqrt(max(1, rows / columns)) along the orthogonalised Nesterov momentum."""
 
-    A group's `decay` shrinks its matrices by lr * decay a step: their spectral norm settles near 1 / decay.
-    """
-
-    def __init__(self, params: list[dict[str, object]], lr: float = 0.02, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": 0.0})
+    def __init__(self, params: list[nn.Parameter], lr: float = 0.02, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -49,27 +46,24 @@ class Muon(torch.optim.Optimizer):
                 m.lerp_(grad, 1 - group["momentum"])
                 update = orthogonalise(grad.lerp(m, group["momentum"]))
                 stretch = max(1.0, m.shape[0] / m.shape[1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["decay"])
                 p.add_(update.view_as(p), alpha=-group["lr"] * stretch)
 
 
 def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Parameters by how they are trained.
 
-    `matrices` and `exact_matrices` are Muon's, the rest AdamW's; `linear` is the pyramid and the gains, which swing
-    at ordinary rates; the exact priors (`exact_...`) have clipped activations, which high rates drive into their
-    bounds.
+    `matrices` are Muon's, the others AdamW's: `linear` is the pyramid and the gains, which swing at ordinary rates,
+    `exact` the exact prior, `rest` everything else.
     """
-    groups: dict[str, list[nn.Parameter]] = {
-        name: [] for name in ("matrices", "exact_matrices", "linear", "rest", "exact_rest")
-    }
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in ("matrices", "linear", "exact", "rest")}
     for name, p in model.named_parameters():
         part, parts = name.split(".")[0], set(name.split("."))
-        exact = "exact_" if part in EXACT_PRIORS else ""
-        if (part in ("analysis", "synthesis") and parts & LINEAR_PYRAMID) or part == "gain":
+        if part in EXACT_PRIORS:
+            groups["exact"].append(p)
+        elif (part in ("analysis", "synthesis") and parts & LINEAR_PYRAMID) or part == "gain":
             groups["linear"].append(p)
         elif p.ndim == 4 and p.shape[1] > 1 and min(p.shape[0], p[0].numel()) > 16:
-            groups[exact + "matrices"].append(p)
+            groups["matrices"].append(p)
         else:
-            groups[exact + "rest"].append(p)
+            groups["rest"].append(p)
     return groups

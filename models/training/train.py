@@ -29,11 +29,11 @@ from models.training.evaluate import evaluate
 from models.training.muon import Muon, split_parameters
 from models.training.sketch import load_sketch
 
-MUON_RATES = {"matrices": 0.02, "exact_matrices": 0.004}
-EXACT_DECAY = 0.5
-"""Weight decay of the exact prior's matrices: without it they grow until every activation is clipped."""
+MUON_RATE = 0.02
+ADAM_RATES = {"linear": 1e-3, "rest": 3e-3, "exact": 3e-3}
+"""The exact prior is AdamW's: Muon's full-rank steps drive its clipped activations into their bounds (measured:
+after 100 steps plane 1 cost 0.018 with AdamW and 0.28 with Muon)."""
 
-ADAM_RATES = {"linear": 1e-3, "rest": 3e-3, "exact_rest": 1.5e-3}
 WARM_UP_STEPS = 200
 EMA_DECAY = 0.998
 EXACT_FROM = 0.65
@@ -95,15 +95,14 @@ class Run:
         if o.sketch:
             load_sketch(self.model, o.sketch)
         if o.start:
-            self.model.load_state_dict(
-                torch.load(o.start, weights_only=True, map_location=o.device)["average"]
-            )
+            weights = torch.load(o.start, weights_only=True, map_location=o.device)["average"]
+            kept = {k: v for k, v in weights.items() if k.split(".")[0] not in o.fresh}
+            self.model.load_state_dict({**self.model.state_dict(), **kept})
         self.average = copy.deepcopy(self.model)
         for part in (self.model.analysis, self.model.synthesis, self.model.direct):
             part.mixed = o.mixed
         params = split_parameters(self.model)
-        self.muon = Muon([{"params": params[name], "lr": MUON_RATES[name]} for name in MUON_RATES])
-        self.muon.param_groups[1]["decay"] = EXACT_DECAY
+        self.muon = Muon(params["matrices"], MUON_RATE)
         groups = [{"params": params[name], "lr": rate} for name, rate in ADAM_RATES.items()]
         self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0)
         for group in (*self.muon.param_groups, *self.adam.param_groups):

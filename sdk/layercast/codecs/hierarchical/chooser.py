@@ -71,7 +71,7 @@ class Chooser:
         zero = reachable(x, 0, reach)
         minus = (reachable(x, -step, reach) - zero) * weight + bits[0]
         plus = (reachable(x, step, reach) - zero) * weight + bits[1]
-        trits = (plus < 0).astype(np.int32)
+        trits: NDArray[np.int32] = (plus < 0).astype(np.int32)
         trits[(minus < 0) & (minus < plus)] = -1
         return trits
 
