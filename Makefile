@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check lint proto clean bench bench-full
+.PHONY: demo test test-models check lint proto clean bench bench-full
 
 # One stamp per extra, so that a second `make` installs nothing.
 $(VENV)/.installed-%: pyproject.toml
@@ -16,6 +16,11 @@ demo: $(VENV)/.installed-all
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+# Network definitions, training and export: the only part that needs PyTorch.
+test-models: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pytest tests/models
 
 lint: $(VENV)/.installed-check
 	$(BIN)/ruff check .

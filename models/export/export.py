@@ -36,6 +36,9 @@ from models.hierarchical.config import (
 )
 from models.training.data import picture_files, read_picture
 
+LEDGER = Path(__file__).parents[1] / "training" / "ledger.json"
+"""Runs that led to the checkpoint that a run started from; a run's own entries travel in its checkpoint."""
+
 CLASSES = (4, 6)
 """Classes of worth of planes 1 and 2."""
 
@@ -268,6 +271,9 @@ def main() -> None:
     ap.add_argument("--out", required=True, type=Path)
     ap.add_argument("--pictures", type=int, default=60)
     ap.add_argument("--side", type=int, default=384, help="side of the crops, a multiple of 32")
+    ap.add_argument(
+        "--keep", type=Path, help="also write the weights, as float16, for later runs to start from"
+    )
     ap.add_argument("--float", action="store_true", help="leave the transforms in float32")
     ap.add_argument("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
     o = ap.parse_args()
@@ -301,9 +307,12 @@ def main() -> None:
         {
             "name": o.out.name,
             "licence": "Apache-2.0 (weights); see DATA.md for the photographs they were trained on",
-            "ledger": json.loads(state["ledger"]),
+            "ledger": json.loads(LEDGER.read_text()) + json.loads(state["ledger"]),
         }
     )
+    if o.keep:
+        half = {k: v.half() if v.is_floating_point() else v for k, v in state["average"].items()}
+        torch.save({"config": state["config"], "average": half, "ledger": state["ledger"]}, o.keep)
     print({p.name: p.stat().st_size for p in sorted(o.out.iterdir())}, entry.accumulators)
 
 

@@ -200,8 +200,8 @@ def main() -> None:
     run = Run(o)
     data = Photographs(o.data, o.crop, seed=run.step, device=o.device)
     if o.compile:
-        run.model.analysis = torch.compile(run.model.analysis)
-        run.model.synthesis = torch.compile(run.model.synthesis)
+        run.model.analysis.compile()
+        run.model.synthesis.compile()
     started, before, saved, sums, count = time.time(), run.seconds, time.time(), {}, 0
     while True:
         run.seconds = before + time.time() - started
