@@ -29,7 +29,7 @@ def process(*arguments, command=LAYERCAST):
 
 @pytest.fixture
 def relay():
-    with process("relay", "--listen", "127.0.0.1:0") as started:
+    with process("relay", "--listen", "127.0.0.1:0", "--fixed-budgets") as started:
         address = started.stdout.readline().split()[-1]
         assert address.startswith("127.0.0.1:")
         started.address = address

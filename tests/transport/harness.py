@@ -15,7 +15,12 @@ from typing import Any
 from layercast.bitstream import pack
 from layercast.bitstream.types import FrameHeader, FrameKind, PictureInfo, StreamDescription
 from layercast.transport.limits import Window
+from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
+
+PlainRelay = functools.partial(Relay, adaptive=False)
+"""Every layer that was asked for, from the first frame on and however fast frames come: for tests of anything but
+adaptation."""
 
 LAYERS = 10
 LAYER_BYTES = 1000

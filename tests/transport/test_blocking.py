@@ -11,9 +11,8 @@ import pytest
 
 from layercast.errors import ConfigError, ConnectError
 from layercast.transport.blocking import BlockingReceiver, BlockingSender, LoopThread
-from layercast.transport.relay import Relay
 
-from .harness import DESCRIPTION, unit
+from .harness import DESCRIPTION, PlainRelay, unit
 from .planes import PlaneCodec, picture
 
 PATIENCE_S = 10.0
@@ -23,7 +22,7 @@ PATIENCE_S = 10.0
 def relay_thread() -> Iterator[Relay]:
     """A relay on a loop of its own."""
     thread = LoopThread("layercast test relay")
-    relay = Relay()
+    relay = PlainRelay()
     thread.run(relay.start())
     try:
         yield relay

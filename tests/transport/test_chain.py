@@ -11,19 +11,18 @@ from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.limits import MAX_HOPS, MAX_RELAY_ID, MAX_RELAYS_BELOW
 from layercast.transport.link import open_call
 from layercast.transport.receiver import Receiver
-from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 from layercast.transport.wire import SUBSCRIBE
 
-from .harness import DESCRIPTION, LAYERS, eventually, live, take, unit
+from .harness import DESCRIPTION, LAYERS, PlainRelay, eventually, live, take, unit
 
 
 @live
 async def test_frames_pass_three_relays_byte_for_byte():
     async with contextlib.AsyncExitStack() as stack:
-        first = await stack.enter_async_context(Relay())
-        second = await stack.enter_async_context(Relay(upstream=first.address))
-        third = await stack.enter_async_context(Relay(upstream=second.address))
+        first = await stack.enter_async_context(PlainRelay())
+        second = await stack.enter_async_context(PlainRelay(upstream=first.address))
+        third = await stack.enter_async_context(PlainRelay(upstream=second.address))
         receiver = await stack.enter_async_context(Receiver(third.address, "cam", decode=False))
         sender = await stack.enter_async_context(Sender(first.address, "cam", description=DESCRIPTION))
         await sender.ready(5)
@@ -36,8 +35,8 @@ async def test_frames_pass_three_relays_byte_for_byte():
 @live
 async def test_nothing_is_asked_for_upstream_while_nobody_listens():
     async with (
-        Relay() as first,
-        Relay(upstream=first.address) as second,
+        PlainRelay() as first,
+        PlainRelay(upstream=first.address) as second,
         Sender(first.address, "cam", description=DESCRIPTION) as sender,
     ):
         await eventually(lambda: sender.statistics().link.connected)
@@ -55,8 +54,8 @@ async def test_nothing_is_asked_for_upstream_while_nobody_listens():
 @live
 async def test_only_the_layers_that_somebody_can_use_are_asked_for_upstream():
     async with (
-        Relay() as first,
-        Relay(upstream=first.address) as second,
+        PlainRelay() as first,
+        PlainRelay(upstream=first.address) as second,
         Sender(first.address, "cam", description=DESCRIPTION) as sender,
         Receiver(second.address, "cam", decode=False, max_layers=2) as two,
     ):
@@ -78,8 +77,8 @@ async def test_only_the_layers_that_somebody_can_use_are_asked_for_upstream():
 @live
 async def test_two_receivers_downstream_cost_one_subscription_upstream():
     async with (
-        Relay() as first,
-        Relay(upstream=first.address) as second,
+        PlainRelay() as first,
+        PlainRelay(upstream=first.address) as second,
         Sender(first.address, "cam", description=DESCRIPTION) as sender,
         Receiver(second.address, "cam", decode=False) as one,
         Receiver(second.address, "cam", decode=False) as two,
@@ -94,11 +93,11 @@ async def test_two_receivers_downstream_cost_one_subscription_upstream():
 
 @live
 async def test_a_ring_of_relays_is_refused():
-    first = Relay(relay_id="first")
+    first = PlainRelay(relay_id="first")
     await first.start()
-    async with Relay(upstream=first.address, relay_id="second") as second:
+    async with PlainRelay(upstream=first.address, relay_id="second") as second:
         await first.aclose()
-        async with Relay(first.address, upstream=second.address, relay_id="first"):
+        async with PlainRelay(first.address, upstream=second.address, relay_id="first"):
             async with Receiver(second.address, "cam", decode=False) as receiver:
                 with pytest.raises(RefusedError, match="loop of relays"):
                     await take(receiver, 1)
@@ -115,28 +114,28 @@ async def test_a_ring_of_relays_is_refused():
 async def test_a_ring_that_closes_later_is_refused_too():
     """bottom -> middle -> top stand; then the top restarts with bottom as its upstream, which joins two
     subscriptions that were open before."""
-    top = Relay(relay_id="top")
+    top = PlainRelay(relay_id="top")
     await top.start()
     async with (
-        Relay(upstream=top.address, relay_id="middle") as middle,
-        Relay(upstream=middle.address, relay_id="bottom") as bottom,
+        PlainRelay(upstream=top.address, relay_id="middle") as middle,
+        PlainRelay(upstream=middle.address, relay_id="bottom") as bottom,
         Receiver(middle.address, "cam", decode=False),
         Receiver(bottom.address, "cam", decode=False) as receiver,
     ):
         await eventually(lambda: middle.statistics().subscribers == 2 and top.statistics().subscribers == 1)
         await top.aclose()
-        async with Relay(top.address, upstream=bottom.address, relay_id="top"):
+        async with PlainRelay(top.address, upstream=bottom.address, relay_id="top"):
             with pytest.raises(RefusedError, match="loop of relays"):
                 await take(receiver, 1)
 
 
 @live
 async def test_a_relay_that_points_at_itself_is_refused():
-    relay = Relay()
+    relay = PlainRelay()
     await relay.start()
     await relay.aclose()
     async with (
-        Relay(relay.address, upstream=relay.address) as relay,
+        PlainRelay(relay.address, upstream=relay.address) as relay,
         Receiver(relay.address, "cam", decode=False) as receiver,
     ):
         with pytest.raises(RefusedError, match="loop of relays"):
@@ -148,10 +147,10 @@ def test_a_chain_of_too_many_relays_is_refused(relays: int):
     @live
     async def attempt() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            last = await stack.enter_async_context(Relay())
+            last = await stack.enter_async_context(PlainRelay())
             sender = await stack.enter_async_context(Sender(last.address, "cam", description=DESCRIPTION))
             for _ in range(relays - 1):
-                last = await stack.enter_async_context(Relay(upstream=last.address))
+                last = await stack.enter_async_context(PlainRelay(upstream=last.address))
             receiver = await stack.enter_async_context(Receiver(last.address, "cam", decode=False))
             if relays > MAX_HOPS:
                 with pytest.raises(RefusedError, match="in a row"):
@@ -167,12 +166,12 @@ def test_a_chain_of_too_many_relays_is_refused(relays: int):
 @live
 async def test_many_relays_may_hang_below_one():
     async with contextlib.AsyncExitStack() as stack:
-        top = await stack.enter_async_context(Relay())
-        middle = await stack.enter_async_context(Relay(upstream=top.address))
+        top = await stack.enter_async_context(PlainRelay())
+        middle = await stack.enter_async_context(PlainRelay(upstream=top.address))
         sender = await stack.enter_async_context(Sender(top.address, "cam", description=DESCRIPTION))
         receivers = []
         for _ in range(MAX_HOPS + 2):
-            leaf = await stack.enter_async_context(Relay(upstream=middle.address))
+            leaf = await stack.enter_async_context(PlainRelay(upstream=middle.address))
             receivers.append(await stack.enter_async_context(Receiver(leaf.address, "cam", decode=False)))
         await eventually(lambda: middle.statistics().subscribers == len(receivers))
         await sender.ready(5)
@@ -184,7 +183,7 @@ async def test_many_relays_may_hang_below_one():
 @live
 async def test_lists_of_relays_out_of_bounds_are_refused():
     for relays in (map(str, range(MAX_RELAYS_BELOW + 1)), ["x" * (MAX_RELAY_ID + 1)]):
-        async with Relay() as relay:
+        async with PlainRelay() as relay:
             hello = pb.SubscribeHello(protocol=1, stream="cam", hops=pb.Hops(relays=relays))
             with pytest.raises(RefusedError, match="below"):
                 async with open_call(relay.address, SUBSCRIBE, hello, 1 << 16):
@@ -194,8 +193,8 @@ async def test_lists_of_relays_out_of_bounds_are_refused():
 @live
 async def test_a_sender_that_comes_to_a_chained_relay_takes_over_from_upstream():
     async with (
-        Relay() as first,
-        Relay(upstream=first.address) as second,
+        PlainRelay() as first,
+        PlainRelay(upstream=first.address) as second,
         Receiver(second.address, "cam", decode=False) as receiver,
     ):
         await eventually(lambda: first.statistics().subscribers == 1)

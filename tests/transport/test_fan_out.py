@@ -9,16 +9,26 @@ import pytest
 from layercast.bitstream import read_index
 from layercast.transport.limits import RelayLimits
 from layercast.transport.receiver import Receiver
-from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 
-from .harness import DESCRIPTION, ENDLESS, LAYERS, FakeClock, eventually, live, take, unit, unlimited
+from .harness import (
+    DESCRIPTION,
+    ENDLESS,
+    LAYERS,
+    FakeClock,
+    PlainRelay,
+    eventually,
+    live,
+    take,
+    unit,
+    unlimited,
+)
 
 
 @live
 async def test_each_receiver_gets_the_layers_it_asked_for():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as full,
         Receiver(relay.address, "cam", decode=False, max_layers=3) as few,
@@ -39,7 +49,7 @@ async def test_each_receiver_gets_the_layers_it_asked_for():
 @live
 async def test_streams_do_not_mix():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "left", description=DESCRIPTION) as left,
         Sender(relay.address, "right", description=DESCRIPTION) as right,
         Receiver(relay.address, "left", decode=False) as sees_left,
@@ -67,7 +77,7 @@ async def test_a_quarter_of_the_bitrate_is_nearly_all_used_while_a_neighbour_get
     cap_bps = 0.25 * total * 8 / seconds
     clock = FakeClock()
     async with (
-        Relay(clock=clock, limits=RelayLimits(window=ENDLESS)) as relay,
+        PlainRelay(clock=clock, limits=RelayLimits(window=ENDLESS)) as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False, max_bitrate=cap_bps) as capped,
         Receiver(relay.address, "cam", decode=False) as free,
@@ -95,7 +105,7 @@ async def test_a_quarter_of_the_bitrate_is_nearly_all_used_while_a_neighbour_get
 @live
 async def test_a_late_joiner_gets_the_newest_key_frame_at_once():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as early,
     ):
@@ -111,7 +121,7 @@ async def test_a_late_joiner_gets_the_newest_key_frame_at_once():
 @live
 async def test_a_late_joiner_gets_the_deltas_since_the_key_frame_too():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as early,
     ):
@@ -127,7 +137,7 @@ async def test_a_late_joiner_gets_the_deltas_since_the_key_frame_too():
 @live
 async def test_a_budget_can_change_while_frames_flow():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False, max_layers=2) as receiver,
         Receiver(relay.address, "cam", decode=False) as _other,
@@ -152,7 +162,7 @@ async def test_a_delta_stream_stays_decodable_under_a_budget():
     """Every frame that arrives has at most as many layers as its reference had at this receiver."""
     clock = FakeClock()
     async with (
-        Relay(clock=clock, limits=RelayLimits(window=ENDLESS)) as relay,
+        PlainRelay(clock=clock, limits=RelayLimits(window=ENDLESS)) as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False, max_bitrate=30 * 8 * 4000) as receiver,
         Receiver(relay.address, "cam", decode=False) as free,
@@ -184,7 +194,7 @@ async def test_a_frame_that_comes_twice_goes_out_once():
     from layercast.transport.wire import PUBLISH
 
     hello = pb.PublishHello(protocol=1, stream="cam", session=b"8 bytes.", description=b"any")
-    async with Relay() as relay:
+    async with PlainRelay() as relay:
         from layercast.bitstream import encode_description
 
         hello.description = encode_description(DESCRIPTION)
@@ -203,7 +213,7 @@ async def test_a_frame_that_comes_twice_goes_out_once():
 async def test_a_stream_without_a_sender_is_waited_for_or_not_found():
     from layercast.errors import StreamNotFoundError
 
-    async with Relay() as relay:
+    async with PlainRelay() as relay:
         async with Receiver(relay.address, "nobody", decode=False, wait_s=0.0) as receiver:
             with pytest.raises(StreamNotFoundError, match="nobody"):
                 await take(receiver, 1)

@@ -13,10 +13,9 @@ from layercast.errors import ConnectError, RefusedError
 from layercast.transport.limits import PEER_LOSS_S
 from layercast.transport.link import Link
 from layercast.transport.receiver import Receiver
-from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 
-from .harness import DESCRIPTION, LAYERS, eventually, live, take, unit
+from .harness import DESCRIPTION, LAYERS, PlainRelay, eventually, live, take, unit
 from .wire import Wire
 
 BUSY_MACHINE_S = 2.0
@@ -43,7 +42,7 @@ async def stream_of_units(sender: Sender) -> AsyncIterator[None]:
 
 @live
 async def test_a_relay_that_restarts_is_found_again_by_sender_and_receiver():
-    relay = Relay()
+    relay = PlainRelay()
     await relay.start()
     async with (
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
@@ -53,7 +52,7 @@ async def test_a_relay_that_restarts_is_found_again_by_sender_and_receiver():
         await take(receiver, 3)
         for _ in range(3):
             await relay.aclose()
-            relay = Relay(relay.address)
+            relay = PlainRelay(relay.address)
             await relay.start()
             before = receiver.statistics().frames
             while receiver.statistics().frames < before + 3:
@@ -66,7 +65,7 @@ async def test_a_relay_that_restarts_is_found_again_by_sender_and_receiver():
 
 @live
 async def test_a_sender_that_restarts_is_a_new_session_for_the_same_receiver():
-    async with Relay() as relay, Receiver(relay.address, "cam", decode=False) as receiver:
+    async with PlainRelay() as relay, Receiver(relay.address, "cam", decode=False) as receiver:
         for session in (1, 2, 3):
             async with (
                 Sender(relay.address, "cam", description=DESCRIPTION) as sender,
@@ -81,7 +80,7 @@ async def test_a_sender_that_restarts_is_a_new_session_for_the_same_receiver():
 @live
 async def test_a_receiver_that_restarts_disturbs_nobody():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as steady,
         stream_of_units(sender),
@@ -96,7 +95,7 @@ async def test_a_receiver_that_restarts_disturbs_nobody():
 
 @live
 async def test_everything_may_start_in_any_order():
-    relay = Relay()
+    relay = PlainRelay()
     await relay.start()
     await relay.aclose()
     async with (
@@ -106,14 +105,14 @@ async def test_everything_may_start_in_any_order():
         await eventually(
             lambda: receiver.statistics().link.last_error and sender.statistics().link.last_error
         )
-        async with Relay(relay.address), stream_of_units(sender):
+        async with PlainRelay(relay.address), stream_of_units(sender):
             await take(receiver, 3)
 
 
 @live
 async def test_the_middle_of_a_chain_may_restart():
-    async with Relay() as first:
-        second = Relay(upstream=first.address)
+    async with PlainRelay() as first:
+        second = PlainRelay(upstream=first.address)
         await second.start()
         async with (
             Sender(first.address, "cam", description=DESCRIPTION) as sender,
@@ -122,7 +121,7 @@ async def test_the_middle_of_a_chain_may_restart():
         ):
             await take(receiver, 3)
             await second.aclose()
-            second = Relay(second.address, upstream=first.address)
+            second = PlainRelay(second.address, upstream=first.address)
             await second.start()
             await take(receiver, 3)
         await second.aclose()
@@ -130,17 +129,17 @@ async def test_the_middle_of_a_chain_may_restart():
 
 @live
 async def test_the_top_of_a_chain_may_restart():
-    first = Relay()
+    first = PlainRelay()
     await first.start()
     async with (
-        Relay(upstream=first.address) as second,
+        PlainRelay(upstream=first.address) as second,
         Sender(first.address, "cam", description=DESCRIPTION) as sender,
         Receiver(second.address, "cam", decode=False) as receiver,
         stream_of_units(sender),
     ):
         await take(receiver, 3)
         await first.aclose()
-        first = Relay(first.address)
+        first = PlainRelay(first.address)
         await first.start()
         before = receiver.statistics().frames
         while receiver.statistics().frames < before + 3:
@@ -152,7 +151,7 @@ async def test_the_top_of_a_chain_may_restart():
 @live
 async def test_a_peer_that_vanishes_without_a_word_is_noticed_in_the_stated_time():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Wire(relay.address) as wire,
         Receiver(wire.address, "cam", decode=False) as receiver,
@@ -174,7 +173,7 @@ def test_a_second_sender_of_the_same_name_is_refused(monkeypatch: pytest.MonkeyP
 
     @live
     async def attempt() -> None:
-        async with Relay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as first:
+        async with PlainRelay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as first:
             await eventually(lambda: first.statistics().link.connected)
             async with Sender(relay.address, "cam", description=DESCRIPTION) as second:
                 with pytest.raises(RefusedError, match="already has a sender"):
@@ -186,7 +185,7 @@ def test_a_second_sender_of_the_same_name_is_refused(monkeypatch: pytest.MonkeyP
 @live
 async def test_a_second_sender_that_is_patient_gets_the_name_when_the_first_is_gone():
     """As when a camera restarts before the relay has noticed that it was gone."""
-    async with Relay() as relay, contextlib.AsyncExitStack() as stack:
+    async with PlainRelay() as relay, contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(Sender(relay.address, "cam", description=DESCRIPTION))
         await eventually(lambda: first.statistics().link.connected)
         async with Sender(relay.address, "cam", description=DESCRIPTION) as second:
@@ -197,7 +196,7 @@ async def test_a_second_sender_that_is_patient_gets_the_name_when_the_first_is_g
 
 @live
 async def test_an_unreachable_relay_is_named_when_it_is_time_to_give_up():
-    relay = Relay()
+    relay = PlainRelay()
     await relay.start()
     await relay.aclose()
     async with Receiver(relay.address, "cam", decode=False, give_up_after_s=0.3) as receiver:
@@ -233,6 +232,6 @@ async def test_an_attempt_that_connects_but_brings_no_frame_does_not_reset_the_b
 async def test_a_port_that_is_taken_is_an_error_and_not_a_second_relay():
     from layercast.errors import ConfigError
 
-    async with Relay() as relay:
+    async with PlainRelay() as relay:
         with pytest.raises(ConfigError, match="cannot listen"):
-            await Relay(relay.address).start()
+            await PlainRelay(relay.address).start()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layercast.bitstream.types import FrameKind
+from layercast.control.budget import FixedBudgetAllocator
 from layercast.transport.limits import Window
 from layercast.transport.outbox import Outbox, layers_after_waiting
 from layercast.transport.shared import SharedFrame
@@ -16,14 +17,22 @@ from layercast.transport.shared import SharedFrame
 from .harness import LAYERS, unit
 
 
-class Fixed:
+class Fixed(FixedBudgetAllocator):
     """Keeps the same number of layers of every frame; `keeps` may hold exceptions, in order."""
 
     def __init__(self, keep: int = LAYERS, keeps: Sequence[int] = ()) -> None:
+        super().__init__(None, None)
         self.keep = keep
         self.keeps = list(keeps)
 
-    def decide(self, now_s: float, ends: Sequence[int], kind: FrameKind, gains_db: Sequence[float]) -> int:
+    def decide(
+        self,
+        now_s: float,
+        ends: Sequence[int],
+        kind: FrameKind,
+        gains_db: Sequence[float],
+        age_s: float = 0.0,
+    ) -> int:
         return min(len(ends) - 1, self.keeps.pop(0) if self.keeps else self.keep)
 
 

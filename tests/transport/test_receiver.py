@@ -10,17 +10,16 @@ import pytest
 from layercast.bitstream import StreamDescription
 from layercast.errors import ConfigError, ModelMismatchError, UnknownCodecError
 from layercast.transport.receiver import Receiver
-from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender, describe
 
-from .harness import eventually, live, take, unit, unlimited, within
+from .harness import PlainRelay, eventually, live, take, unit, unlimited, within
 from .planes import PlaneCodec, picture
 
 
 @live
 async def test_fewer_layers_make_a_coarser_picture():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec()) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec(), max_layers=1) as receiver,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as full,
@@ -38,7 +37,7 @@ async def test_fewer_layers_make_a_coarser_picture():
 @live
 async def test_another_model_at_the_other_end_is_an_error_before_the_first_frame():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec(b"planes-version-2")) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as receiver,
     ):
@@ -50,7 +49,7 @@ async def test_another_model_at_the_other_end_is_an_error_before_the_first_frame
 @live
 async def test_a_codec_that_is_not_installed_here_is_named():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec()),
         Receiver(relay.address, "cam") as receiver,
     ):
@@ -62,7 +61,7 @@ async def test_a_codec_that_is_not_installed_here_is_named():
 async def test_a_damaged_layer_ends_the_usable_prefix_and_is_reported():
     codec = PlaneCodec()
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=describe(codec)) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as receiver,
     ):
@@ -90,7 +89,7 @@ async def test_a_damaged_layer_ends_the_usable_prefix_and_is_reported():
 @live
 async def test_units_need_no_codec():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec()) as sender,
         Receiver(relay.address, "cam", decode=False) as receiver,
     ):
@@ -106,7 +105,7 @@ async def test_units_need_no_codec():
 @live
 async def test_a_picture_can_be_decoded_only_when_it_is_looked_at():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec()) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec(), decode=False) as receiver,
     ):
@@ -119,7 +118,7 @@ async def test_a_picture_can_be_decoded_only_when_it_is_looked_at():
 
 @live
 async def test_a_sender_with_another_description_is_a_new_session():
-    async with Relay() as relay, Receiver(relay.address, "cam", decode=False) as receiver:
+    async with PlainRelay() as relay, Receiver(relay.address, "cam", decode=False) as receiver:
         for title in ("first", "second"):
             description = StreamDescription("planes", b"planes-version-1", ("a",), 0.0, title)
             async with Sender(relay.address, "cam", description=description) as sender:
@@ -132,7 +131,7 @@ async def test_a_sender_with_another_description_is_a_new_session():
 
 @live
 async def test_closing_ends_the_iteration_of_whoever_waits():
-    async with Relay() as relay:
+    async with PlainRelay() as relay:
         receiver = Receiver(relay.address, "cam", decode=False)
         async with receiver:
             waiting = asyncio.ensure_future(receiver.__anext__())

@@ -9,17 +9,16 @@ import pytest
 
 from layercast.errors import BitstreamError, CodecError, ConfigError, ConnectError, PictureError
 from layercast.transport.receiver import Receiver
-from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 
-from .harness import DESCRIPTION, eventually, live, take, unit, within
+from .harness import DESCRIPTION, PlainRelay, eventually, live, take, unit, within
 from .planes import PlaneCodec, picture
 
 
 @live
 async def test_pictures_arrive_as_they_were_sent():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec()) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as receiver,
     ):
@@ -35,7 +34,7 @@ async def test_pictures_arrive_as_they_were_sent():
 @live
 async def test_nothing_is_encoded_while_nobody_listens():
     codec = PlaneCodec()
-    async with Relay() as relay, Sender(relay.address, "cam", codec=codec) as sender:
+    async with PlainRelay() as relay, Sender(relay.address, "cam", codec=codec) as sender:
         assert not await sender.send(picture(1)), "not even connected yet"
         await eventually(lambda: sender.statistics().link.connected)
         assert not await sender.send(picture(2))
@@ -54,7 +53,7 @@ async def test_pictures_that_come_while_one_is_encoded_replace_each_other():
     gate = threading.Event()
     codec = PlaneCodec(gate=gate)
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=codec) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as receiver,
     ):
@@ -74,7 +73,7 @@ async def test_pictures_that_come_while_one_is_encoded_replace_each_other():
 async def test_the_caller_may_reuse_its_buffer():
     gate = threading.Event()
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec(gate=gate)) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as receiver,
     ):
@@ -90,7 +89,7 @@ async def test_the_caller_may_reuse_its_buffer():
 async def test_files_can_wait_for_room_so_that_every_picture_goes_out():
     codec = PlaneCodec()
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=codec) as sender,
         Receiver(relay.address, "cam", decode=False) as receiver,
     ):
@@ -104,7 +103,7 @@ async def test_files_can_wait_for_room_so_that_every_picture_goes_out():
 @live
 async def test_closing_sends_what_waits():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Receiver(relay.address, "cam", codec=PlaneCodec()) as receiver,
     ):
         async with Sender(relay.address, "cam", codec=PlaneCodec()) as sender:
@@ -116,7 +115,7 @@ async def test_closing_sends_what_waits():
 @live
 async def test_a_picture_that_the_codec_does_not_take_is_the_callers_error():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec()) as sender,
         Receiver(relay.address, "cam", decode=False) as _listener,
     ):
@@ -130,7 +129,7 @@ async def test_a_picture_that_the_codec_does_not_take_is_the_callers_error():
 
 @live
 async def test_units_must_be_units_and_grow():
-    async with Relay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as sender:
+    async with PlainRelay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as sender:
         with pytest.raises(BitstreamError):
             await sender.send_unit(b"no unit")
         await sender.send_unit(unit(5))
@@ -142,7 +141,7 @@ async def test_units_must_be_units_and_grow():
 
 @live
 async def test_waiting_for_listeners_ends_with_the_reason():
-    async with Relay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as sender:
+    async with PlainRelay() as relay, Sender(relay.address, "cam", description=DESCRIPTION) as sender:
         with pytest.raises(ConnectError, match="nobody listens to cam"):
             await sender.ready(0.2)
 
@@ -150,7 +149,7 @@ async def test_waiting_for_listeners_ends_with_the_reason():
 @live
 async def test_quality_may_change_from_picture_to_picture():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=PlaneCodec(), quality=1.0) as sender,
         Receiver(relay.address, "cam", decode=False) as receiver,
     ):
@@ -190,7 +189,7 @@ async def test_a_codec_that_breaks_is_told_to_the_camera():
             raise ValueError("no such plane")
 
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", codec=Broken()) as sender,
         Receiver(relay.address, "cam", codec=PlaneCodec()),
     ):

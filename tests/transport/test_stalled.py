@@ -13,7 +13,7 @@ from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 from layercast.transport.wire import SUBSCRIBE
 
-from .harness import DESCRIPTION, LAYERS, eventually, live, take, unit
+from .harness import DESCRIPTION, LAYERS, PlainRelay, eventually, live, take, unit
 
 UNIT_BYTES = 100_000
 
@@ -29,7 +29,7 @@ async def stopped_reader(relay: Relay) -> AsyncIterator[Call]:
 @live
 async def test_others_get_every_frame_and_the_relay_holds_little_for_the_one_that_stopped():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as honest,
     ):
@@ -50,7 +50,7 @@ async def test_others_get_every_frame_and_the_relay_holds_little_for_the_one_tha
 async def test_one_that_reads_but_never_acknowledges_gets_a_window_and_no_more():
     window = Window(max_frames=5, max_age_s=60.0)
     async with (
-        Relay(limits=RelayLimits(window=window)) as relay,
+        PlainRelay(limits=RelayLimits(window=window)) as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as honest,
         stopped_reader(relay) as call,
@@ -69,7 +69,7 @@ async def test_one_that_reads_but_never_acknowledges_gets_a_window_and_no_more()
 @live
 async def test_a_subscriber_that_stays_silent_is_dropped_and_counted():
     async with (
-        Relay(limits=RelayLimits(ack_timeout_s=0.5)) as relay,
+        PlainRelay(limits=RelayLimits(ack_timeout_s=0.5)) as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as honest,
         stopped_reader(relay),
@@ -87,7 +87,7 @@ async def test_a_subscriber_that_stays_silent_is_dropped_and_counted():
 @live
 async def test_a_consumer_that_is_slow_sees_the_newest_frames_and_never_an_old_one():
     async with (
-        Relay() as relay,
+        PlainRelay() as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as slow,
     ):

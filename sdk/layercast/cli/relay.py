@@ -27,6 +27,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--upstream", metavar="HOST:PORT", help="another relay, for streams not sent to this one"
     )
+    parser.add_argument(
+        "--fixed-budgets",
+        action="store_true",
+        help="send what receivers ask for, whatever their links carry (default: follow each link)",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write down why each layer was kept or dropped; FILE for the first receiver, FILE-2 ... for more "
+        "(see `layercast trace`)",
+    )
     parser.add_argument("--max-streams", type=count, default=256, metavar="N", help="default 256")
     parser.add_argument("--max-subscribers", type=count, default=1024, metavar="N", help="default 1024")
 
@@ -50,7 +61,9 @@ async def _serve(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    async with Relay(args.listen, args.upstream, limits=limits) as relay:
+    async with Relay(
+        args.listen, args.upstream, limits=limits, adaptive=not args.fixed_budgets, trace=args.trace
+    ) as relay:
         print(f"relay listening on {relay.address}", flush=True)
         await stopped.wait()
     print("relay stopped", flush=True)

@@ -223,7 +223,28 @@ class FixedBudgetAllocator:
         self._max_layers = check_layers(max_layers)
         self._spender = None if max_bitrate_bps is None else Spender(max_bitrate_bps * (1 - CAP_MARGIN))
 
-    def decide(self, now_s: float, ends: Sequence[int], kind: FrameKind, gains_db: Sequence[float]) -> int:
+    def set_limits(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
+        """New limits from the next frame on; what was saved up or is owed stays.
+
+        Raises:
+            ConfigError: a limit that is not positive.
+        """
+        self._max_layers = check_layers(max_layers)
+        if max_bitrate_bps is None:
+            self._spender = None
+        elif self._spender is None or not max_bitrate_bps > 0:
+            self._spender = Spender(max_bitrate_bps * (1 - CAP_MARGIN))
+        else:
+            self._spender.bucket.rate_bps = max_bitrate_bps * (1 - CAP_MARGIN)
+
+    def decide(
+        self,
+        now_s: float,
+        ends: Sequence[int],
+        kind: FrameKind,
+        gains_db: Sequence[float],
+        age_s: float = 0.0,
+    ) -> int:
         """Layers of this frame to send now, already paid for; 0: skip the frame.
 
         Args:
@@ -231,11 +252,23 @@ class FixedBudgetAllocator:
             ends: bytes of the unit trimmed to k layers, k = 0..number of layers.
             kind: key or delta frame; unused here.
             gains_db: what each layer adds, dB; unused here.
+            age_s: how long the frame has waited at this end already, seconds; unused here.
         """
         if self._spender is None:
             return longest_prefix(ends, ends[-1], self._max_layers)
         self._spender.begin(now_s)
         return self._spender.spend(ends, self._max_layers)
+
+    def on_sent(self, now_s: float, frame_id: int, size: int) -> None:
+        """Nothing to learn: the budget is what was asked for, whatever the link does."""
+
+    def on_ack(
+        self, now_s: float, frame_id: int, size: int, arrival_s: float, decode_lag_s: float = 0.0
+    ) -> None:
+        """Nothing to learn; see on_sent."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def check_layers(max_layers: int | None) -> int | None:

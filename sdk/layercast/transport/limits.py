@@ -77,8 +77,8 @@ class Window:
         max_frames: in flight. 64 is one second at 60 frames/s, ten reports; bounds the bookkeeping.
         max_age_s: age of the oldest frame in flight, seconds. A round trip is under 0.3 s on
             any link but a geostationary satellite's.
-        full_layers_s: a frame that waited no longer keeps all layers; above a busy machine's scheduling
-            hiccups.
+        full_layers_s: a frame that waited no longer keeps all layers; not below the staleness bound of the
+            adaptive allocator, which judges the age of a frame itself.
         halving_s: each further period of waiting halves the layers.
         max_wait_s: a frame that waited longer is dropped. With max_age_s, the staleness bound above gRPC.
         max_waiting: frames in the queue; 0.6 s at 50 frames/s, and a bound when frames come in a burst.
@@ -87,7 +87,7 @@ class Window:
     max_bytes: int = 4 << 20
     max_frames: int = 64
     max_age_s: float = 0.5
-    full_layers_s: float = 0.2
+    full_layers_s: float = 0.4
     halving_s: float = 0.1
     max_wait_s: float = 0.6
     max_waiting: int = 32

@@ -27,10 +27,31 @@ video."""
 
 
 class Allocator(Protocol):
-    """Decides how many layers of a frame one peer gets; one object per peer (see `layercast.control`)."""
+    """Decides how many layers of a frame one peer gets; one object per peer (see docs/control.md, "The seam")."""
 
-    def decide(self, now_s: float, ends: Sequence[int], kind: FrameKind, gains_db: Sequence[float]) -> int:
+    def decide(
+        self,
+        now_s: float,
+        ends: Sequence[int],
+        kind: FrameKind,
+        gains_db: Sequence[float],
+        age_s: float = 0.0,
+    ) -> int:
         """Layers to keep, 0 to skip the frame; `ends[k]` is the unit's size in bytes with k layers."""
+
+    def on_sent(self, now_s: float, frame_id: int, size: int) -> None:
+        """`size` bytes of the frame were handed to the connection."""
+
+    def on_ack(
+        self, now_s: float, frame_id: int, size: int, arrival_s: float, decode_lag_s: float = 0.0
+    ) -> None:
+        """The peer has the frame and whatever was sent before it; `arrival_s` is the peer's clock."""
+
+    def set_limits(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
+        """What the peer asks for now; None is no limit."""
+
+    def close(self) -> None:
+        """The peer is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +200,9 @@ class Outbox:
             if limit == 0:
                 self._unreferenced += 1
                 return 0
-        keep = self.allocator.decide(now_s, frame.ends[: limit + 1], header.kind, frame.gains_db[:limit])
+        keep = self.allocator.decide(
+            now_s, frame.ends[: limit + 1], header.kind, frame.gains_db[:limit], waited_s
+        )
         if keep == 0:
             self._over_budget += 1
         return keep
@@ -187,6 +210,7 @@ class Outbox:
     def _depart(self, frame: SharedFrame, keep: int, now_s: float) -> None:
         size = frame.ends[keep]
         frame_id = frame.header.frame_id
+        self.allocator.on_sent(now_s, frame_id, size)
         self._in_flight[frame_id] = (now_s, size)
         self._in_flight_bytes += size
         self._kept[frame_id] = keep

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +20,7 @@ import grpc.aio
 from layercast.errors import ConfigError, ConnectError, LayercastError, RefusedError, StreamNotFoundError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import make_ack
+from layercast.transport.allocators import Allocators
 from layercast.transport.channel import bind, check_address, make_server, method_handlers
 from layercast.transport.limits import (
     CLOSE_TIMEOUT_S,
@@ -94,6 +96,8 @@ class Relay:
         listen: "host:port"; port 0 takes any free one, see `address`.
         upstream: "host:port" of another relay to subscribe to for streams that no sender publishes here.
         limits: what this process takes on.
+        adaptive: follow each subscriber's link; False: only hold the budgets that subscribers ask for.
+        trace: file that tells why each layer of each frame was kept or dropped, see `Allocators`.
         relay_id: names this relay in loop detection, at most MAX_RELAY_ID characters; random when not given.
         clock: monotonic seconds; budgets and staleness follow it.
     """
@@ -104,6 +108,8 @@ class Relay:
         upstream: str | None = None,
         *,
         limits: RelayLimits | None = None,
+        adaptive: bool = True,
+        trace: str | PathLike[str] | None = None,
         relay_id: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -113,6 +119,7 @@ class Relay:
         self._listen = listen
         self._upstream_target = upstream
         self._limits = limits or RelayLimits()
+        self._allocators = Allocators(adaptive, trace)
         self._clock = clock
         self.id = relay_id or secrets.token_hex(8)
         if len(self.id) > MAX_RELAY_ID:
@@ -261,7 +268,8 @@ class Relay:
         if self._subscribers >= self._limits.max_subscribers:
             raise RefusedError(f"this relay serves at most {self._limits.max_subscribers} subscribers")
         stream = self._stream(hello.stream)
-        subscriber = Subscriber(hello.limits, hello.hops, self._limits, self._clock)
+        allocator = self._allocators.open(hello.limits, stream.name, context.peer())
+        subscriber = Subscriber(hello.limits, hello.hops, allocator, self._limits.window, self._clock)
         self._subscribers += 1
         try:
             stream.attach(subscriber)

@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from layercast.control.budget import FixedBudgetAllocator
 from layercast.errors import LayercastError, TransportError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.first_frame import FirstFrameCache
-from layercast.transport.limits import UPSTREAM_HEADROOM, RelayLimits
-from layercast.transport.outbox import Outbox, OutboxStatistics
+from layercast.transport.limits import UPSTREAM_HEADROOM, RelayLimits, Window
+from layercast.transport.outbox import Allocator, Outbox, OutboxStatistics
 from layercast.transport.shared import SharedFrame
 
 Clock = Callable[[], float]
@@ -47,23 +46,32 @@ class StreamStatistics:
 
 
 class Subscriber:
-    """One subscriber of one stream: its outbox, and the events its gRPC handler waits on."""
+    """One subscriber of one stream: its outbox, and the events its gRPC handler waits on.
 
-    def __init__(self, limits: pb.Limits, hops: pb.Hops, relay_limits: RelayLimits, clock: Clock) -> None:
+    Args:
+        limits: what it asked for.
+        hops: the relays below it.
+        allocator: decides its layers; made for `limits`, closed when the subscriber is detached.
+        window: its staleness bounds.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, limits: pb.Limits, hops: pb.Hops, allocator: Allocator, window: Window, clock: Clock
+    ) -> None:
         self._clock = clock
+        self.limits = limits
         self.hops = hops
         self.wake = asyncio.Event()
         self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
-        self.set_limits(limits, first=True)
-        self.outbox = Outbox(self._allocator, relay_limits.window)
+        self._allocator = allocator
+        self.outbox = Outbox(allocator, window)
 
-    def set_limits(self, limits: pb.Limits, *, first: bool = False) -> None:
-        """From now on, no more than this."""
+    def set_limits(self, limits: pb.Limits) -> None:
+        """From now on, no more than this; what was learned of the link stays."""
         self.limits = limits
-        self._allocator = FixedBudgetAllocator(limits.max_bitrate_bps or None, limits.max_layers or None)
-        if not first:
-            self.outbox.allocator = self._allocator
-            self.wake.set()
+        self._allocator.set_limits(limits.max_bitrate_bps or None, limits.max_layers or None)
+        self.wake.set()
 
     def offer(self, frame: SharedFrame, now_s: float) -> None:
         """Queue a frame."""
@@ -79,7 +87,14 @@ class Subscriber:
         now_s = self._clock()
         for ack in acks:
             self.outbox.acknowledge(ack.frame_id, now_s)
+            self._allocator.on_ack(
+                now_s, ack.frame_id, ack.bytes, ack.arrival_us / 1e6, ack.decode_lag_us / 1e6
+            )
         self.wake.set()
+
+    def close(self) -> None:
+        """It is gone."""
+        self._allocator.close()
 
     def end(self, error: LayercastError) -> None:
         """Have the handler end the call with `error`; only the first reason counts."""
@@ -170,6 +185,7 @@ class RelayStream:
         """The subscriber is gone."""
         self._serving.discard(subscriber)
         self.subscribers.pop(subscriber, None)
+        subscriber.close()
         self._on_demand(self)
 
     def set_limits(self, subscriber: Subscriber, limits: pb.Limits) -> None:
