@@ -11,6 +11,7 @@ import pytest
 
 from layercast.errors import ConfigError, ConnectError
 from layercast.transport.blocking import BlockingReceiver, BlockingSender, LoopThread
+from layercast.transport.relay import Relay
 
 from .harness import DESCRIPTION, PlainRelay, unit
 from .planes import PlaneCodec, picture
