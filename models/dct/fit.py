@@ -111,6 +111,7 @@ class Sample:
         for k, weights in enumerate((error[live], None)):
             sums[..., k] += np.bincount(key, weights, minlength=ROWS * 3).reshape(ROWS, 3)
         self.progress.settle(stage, portion, symbols)
+        self.progress.wait()
 
 
 def code_length(scale, before, after, plane):

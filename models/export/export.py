@@ -24,7 +24,7 @@ from layercast.codecs.hierarchical.walk import PARTS, Walk
 from layercast.entropy import CdfTables
 from layercast.entropy.families import to_frequencies
 from models.export.prior import ROWS, TILTS, key_table, prior_graphs, quality_basis, top_tables
-from models.export.transforms import export_float, quantise
+from models.export.transforms import export_float, fix_shape, quantise
 from models.hierarchical.codec import Codec
 from models.hierarchical.config import (
     CENTRE_MIN,
@@ -274,8 +274,13 @@ def main() -> None:
     ap.add_argument(
         "--keep", type=Path, help="also write the weights, as float16, for later runs to start from"
     )
-    ap.add_argument("--float", action="store_true", help="leave the transforms in float32")
+    ap.add_argument(
+        "--int8", action="store_true", help="analysis and synthesis in int8 (see BENCHMARKS.md first)"
+    )
     ap.add_argument("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
+    ap.add_argument(
+        "--npu", type=int, nargs=2, metavar=("H", "W"), help="also write fixed-shape QDQ transforms"
+    )
     o = ap.parse_args()
     state = torch.load(o.checkpoint, weights_only=True, map_location="cpu")
     model = Codec(Config.from_json(json.loads(state["config"])))
@@ -296,13 +301,20 @@ def main() -> None:
         counts.add(codec, image, (1.0, 0.75, 1.0, 0.5, 0.25, 1.0, 0.0)[i % 7], model_rows())
     p = counts.trit_probabilities()
     entry.set_tables(counts.base_tables(entry.scales), p, counts.thresholds())
-    if not o.float:
-        analysis = [{"image": x[None], "gain": np.ones(1, np.float32)} for x in images[:24]]
-        synthesis = synthesis_feeds(codec, images[:40])
-        for name, feeds in (("analysis", analysis), ("synthesis", synthesis)):
-            source = (o.out / f"{name}.onnx").rename(o.out / f"{name}.float")
-            quantise(source, o.out / f"{name}.onnx", feeds, o.reduce_range)
-            source.unlink()
+    if o.int8 or o.npu:
+        feeds = {
+            "analysis": [{"image": x[None], "gain": np.ones(1, np.float32)} for x in images[:24]],
+            "synthesis": synthesis_feeds(codec, images[:40]),
+        }
+        for name in feeds:
+            quantised = o.out.parent / f"{o.out.name}.{name}.int8.onnx"
+            quantise(o.out / f"{name}.onnx", quantised, feeds[name], o.reduce_range)
+            if o.npu:
+                fix_shape(quantised, o.out.parent / f"{o.out.name}.{name}.{o.npu[0]}x{o.npu[1]}.onnx", *o.npu)
+            if o.int8:
+                quantised.replace(o.out / f"{name}.onnx")
+            else:
+                quantised.unlink()
     entry.write(
         {
             "name": o.out.name,

@@ -1,4 +1,4 @@
-"""Analysis and synthesis as ONNX: pictures in and out as bytes, the linear pyramid in float32, the rest int8.
+"""Analysis and synthesis as ONNX: pictures in and out as bytes, in float32, or int8 around a float32 pyramid.
 
 `analysis`   image (1, H, W, 3) uint8, gain (1,) -> y32, y16, y8 float32 in final steps
 `synthesis`  z32, z16, z8 float32 in final steps, precision (1, 3), inverse_gain (1,) -> image (1, H, W, 3) uint8
@@ -137,4 +137,22 @@ def quantise(source: Path, target: Path, feeds: Iterable[dict[str, np.ndarray]],
         )
     model = onnx.load(target)
     model.ir_version = IR_VERSION
+    onnx.save(model, target)
+
+
+def fix_shape(source: Path, target: Path, height: int, width: int) -> None:
+    """The same network for pictures of one size (multiples of 32), as the compilers of NPUs want it."""
+    if height % 32 or width % 32:
+        raise ValueError(f"{height}x{width} is not a multiple of 32")
+    sizes = {"height": height, "width": width}
+    for stride in (32, 16, 8):
+        sizes |= {f"h{stride}": height // stride, f"w{stride}": width // stride}
+    model = onnx.load(source)
+    for value in model.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_value = sizes[dim.dim_param]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    model = onnx.shape_inference.infer_shapes(model)
     onnx.save(model, target)

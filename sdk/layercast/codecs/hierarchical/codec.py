@@ -135,6 +135,10 @@ class HierarchicalDecoder:
         rows, tables = self._walk.rows()
         self._walk.put(SymbolDecoder(layer).decode(rows, tables))
 
+    def state(self) -> bytes:
+        """Every symbol, mean and distribution known so far, as bytes: two exact ends have the same."""
+        return self._walk.state()
+
     def picture(self) -> NDArray[np.uint8]:
         """The picture from the layers so far, (H, W, 3) or (H, W) uint8; mid-grey before the first."""
         info, walk = self._info, self._walk

@@ -147,6 +147,11 @@ class Walk:
         self.layer += 1
         self._open = False
 
+    def state(self) -> bytes:
+        """Everything that both ends must agree on, as bytes."""
+        keys = b"" if self.keys is None else self.keys.tobytes()
+        return self.value.tobytes() + self.mean.tobytes() + self.scale.tobytes() + keys
+
     @property
     def complete(self) -> bool:
         return self.layer == self.layers
