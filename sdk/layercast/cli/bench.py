@@ -1,20 +1,22 @@
-"""`layercast bench`: measure the codecs and the entropy coder on this machine."""
+"""`layercast bench`: measure the codecs, the entropy coder and the relay on this machine."""
 
 from __future__ import annotations
 
 import argparse
 
-from layercast.cli.arguments import Formatter, add_command, count, quality
+from layercast.cli.arguments import Formatter, add_command, count, quality, rate, seconds
 
 EXAMPLES = """\
   layercast bench entropy
   layercast bench codec --images kodak/ --codec dct --quality 0.3 0.5 0.7 0.9 --layers all
   layercast bench codec --images kodak/ --layers 4 8 12 --json rows.json
-  layercast bench codec --images kodak/ --quality 0.2 0.4 0.6 0.8 --against-jpeg    (with BD-rate)"""
+  layercast bench codec --images kodak/ --quality 0.2 0.4 0.6 0.8 --against-jpeg    (with BD-rate)
+  layercast bench relay --receivers 25 50 100 200
+  layercast bench relay --senders 4 --receivers 40 80 --budgets 1 0.5 0.25 --no-plain"""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = add_command(commands, "bench", "measure the codecs and the entropy coder", EXAMPLES, run_codec)
+    parser = add_command(commands, "bench", "measure codecs, entropy coder and relay", EXAMPLES, run_codec)
     kinds = parser.add_subparsers(dest="kind", metavar="WHAT", required=True)
     entropy = kinds.add_parser("entropy", help="Msymbols/s of the entropy coder, beside others")
     entropy.set_defaults(run=run_entropy)
@@ -43,6 +45,30 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="BD-rate against JPEG (progressive, 4:2:0, quality 10 to 95)",
     )
+    relay = kinds.add_parser(
+        "relay",
+        help="receivers per core, latency, CPU and memory of a relay under load, beside plain gRPC",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=Formatter,
+    )
+    relay.set_defaults(run=run_relay)
+    relay.add_argument("--senders", type=count, default=1, metavar="N", help="streams (default 1)")
+    relay.add_argument(
+        "--receivers", type=count, nargs="+", default=[25, 50, 100], metavar="M", help="ramp (25 50 100)"
+    )
+    relay.add_argument(
+        "--budgets",
+        type=quality,
+        nargs="+",
+        default=[1.0],
+        metavar="S",
+        help="shares of a stream's rate that receivers ask for, in turn (default 1: no limit)",
+    )
+    relay.add_argument("--unit-bytes", type=count, default=16384, metavar="B", help="a frame (16384)")
+    relay.add_argument("--rate", type=rate, default=30.0, metavar="FPS", help="frames per second (30)")
+    relay.add_argument("--seconds", type=seconds, default=8.0, metavar="S", help="per level (8)")
+    relay.add_argument("--fixed-budgets", action="store_true", help="the relay does not follow links")
+    relay.add_argument("--no-plain", action="store_true", help="leave the plain gRPC fan-out out")
 
 
 def _layers(text: str) -> int | str:
@@ -54,6 +80,21 @@ def run_entropy(args: argparse.Namespace) -> int:
 
     main(args.rounds)
     return 0
+
+
+def run_relay(args: argparse.Namespace) -> int:
+    from layercast.bench.relay import main
+
+    return main(
+        args.senders,
+        args.receivers,
+        args.budgets,
+        args.unit_bytes,
+        args.rate,
+        args.seconds,
+        adaptive=not args.fixed_budgets,
+        plain=not args.no_plain,
+    )
 
 
 def run_codec(args: argparse.Namespace) -> int:

@@ -1,0 +1,232 @@
+"""How many receivers one relay core serves, how late, at what cost; and a plain grpc.aio fan-out beside it.
+
+Relay, senders and receivers are processes of this machine, over loopback. The relay has a core of its own where there
+are two. Its CPU time and memory are the kernel's, from /proc; latencies are from `send` to arrival, one clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from layercast.bench.relay_load import BUCKET_S
+from layercast.errors import ConfigError
+
+MAX_RECEIVERS = 500
+"""Of one level: each is a TCP connection, and a relay takes about as many from one address."""
+
+MAX_SENDERS = 64
+MAX_LEVELS = 16
+MAX_SECONDS = 60.0
+"""Measured at each level, seconds."""
+
+WARM_UP_S = 3.0
+"""Before each measurement, seconds: the allocators find out what the link carries."""
+
+ENOUGH = 0.95
+"""A level that delivers less of the frames than this is the last."""
+
+RECEIVERS_PER_PROCESS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One level.
+
+    Attributes:
+        kind: "layercast", or "plain": a fan-out that hands messages on and looks at nothing.
+        senders, receivers, frame_rate, unit_bytes: what was asked for.
+        delivered: share of the frames that came.
+        frames_per_s, bytes_per_s: that came, over all receivers.
+        bytes_per_frame: mean size of what came.
+        cpu_us_per_frame: of the relay, user and system, per delivered frame.
+        cores: that the relay kept busy.
+        receivers_per_core: receivers at this frame rate that a whole core would serve.
+        p50_ms, p95_ms, p99_ms: `send` to arrival.
+        rss_mb: memory of the relay at the end.
+    """
+
+    kind: str
+    senders: int
+    receivers: int
+    frame_rate: float
+    unit_bytes: int
+    delivered: float
+    frames_per_s: float
+    bytes_per_s: float
+    bytes_per_frame: float
+    cpu_us_per_frame: float
+    cores: float
+    receivers_per_core: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    rss_mb: float
+
+
+def main(
+    senders: int,
+    receivers: Sequence[int],
+    budgets: Sequence[float],
+    unit_bytes: int,
+    frame_rate: float,
+    seconds: float,
+    *,
+    adaptive: bool = True,
+    plain: bool = True,
+) -> int:
+    """Print one JSON line per level and kind.
+
+    Args:
+        senders: streams; receivers take them in turn.
+        receivers: levels of the ramp.
+        budgets: shares of a stream's rate that receivers ask for, in turn; 1.0 is no limit.
+        unit_bytes: size of an access unit.
+        frame_rate: of each stream.
+        seconds: measured at each level.
+        adaptive: whether the relay follows each receiver's link.
+        plain: measure the plain fan-out too.
+
+    Raises:
+        ConfigError: more than the bounds of this module allow, or not Linux.
+    """
+    if not Path("/proc/self/stat").exists():
+        raise ConfigError("CPU time is read from /proc, which is not here", hint="run it on Linux")
+    bounds = (senders, MAX_SENDERS), (len(receivers), MAX_LEVELS), (max(receivers), MAX_RECEIVERS)
+    if any(value > most for value, most in bounds) or seconds > MAX_SECONDS:
+        raise ConfigError(
+            "a load test of that size",
+            hint=f"at most {MAX_SENDERS} senders, {MAX_LEVELS} levels, {MAX_RECEIVERS} receivers, {MAX_SECONDS:g} s",
+        )
+    for kind in ("layercast", "plain") if plain else ("layercast",):
+        for count in receivers:
+            row = level(kind, senders, count, budgets, unit_bytes, frame_rate, seconds, adaptive)
+            print(json.dumps(asdict(row)), flush=True)
+            if row.delivered < ENOUGH:
+                break
+    return 0
+
+
+def level(
+    kind: str,
+    senders: int,
+    receivers: int,
+    budgets: Sequence[float],
+    unit_bytes: int,
+    frame_rate: float,
+    seconds: float,
+    adaptive: bool,
+) -> Row:
+    """Start everything, warm up, measure once, stop everything."""
+    relay_cores, load_cores = _cores()
+    options: dict[str, object] = {} if kind == "plain" else {"receivers": receivers, "adaptive": adaptive}
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(_process("plain" if kind == "plain" else "relay", options, relay_cores))
+        common: dict[str, object] = {"kind": kind, "target": _line(relay)}
+        groups = []
+        for first in range(0, receivers, RECEIVERS_PER_PROCESS):
+            numbers = range(first, min(receivers, first + RECEIVERS_PER_PROCESS))
+            group = {
+                "streams": [number % senders for number in numbers],
+                "shares": [budgets[number // senders % len(budgets)] for number in numbers],
+                "bps": unit_bytes * 8 * frame_rate,
+            }
+            groups.append(stack.enter_context(_process("receivers", {**common, **group}, load_cores)))
+        for process in groups:
+            _line(process)
+        load = {"count": senders, "unit_bytes": unit_bytes, "frame_rate": frame_rate}
+        _line(stack.enter_context(_process("senders", {**common, **load}, load_cores)))
+        time.sleep(WARM_UP_S)
+        cpu_s, start_s = _cpu_s(relay.pid), time.monotonic()
+        _tell(groups, "start")
+        time.sleep(seconds)
+        cpu_s, passed_s = _cpu_s(relay.pid) - cpu_s, time.monotonic() - start_s
+        _tell(groups, "stop")
+        rss_mb = _rss_mb(relay.pid)
+        told = [json.loads(_line(process)) for process in groups]
+    frames = sum(part["frames"] for part in told)
+    latencies: Counter[int] = Counter()
+    for part in told:
+        latencies.update({int(bucket): count for bucket, count in part["latencies"].items()})
+    p50, p95, p99 = (_percentile(latencies, share) for share in (0.5, 0.95, 0.99))
+    size = sum(part["bytes"] for part in told)
+    per_frame_s = cpu_s / max(1, frames)
+    return Row(
+        kind=kind,
+        senders=senders,
+        receivers=receivers,
+        frame_rate=frame_rate,
+        unit_bytes=unit_bytes,
+        delivered=round(frames / (receivers * frame_rate * passed_s), 4),
+        frames_per_s=round(frames / passed_s, 1),
+        bytes_per_s=round(size / passed_s),
+        bytes_per_frame=round(size / max(1, frames), 1),
+        cpu_us_per_frame=round(per_frame_s * 1e6, 1),
+        cores=round(cpu_s / passed_s, 3),
+        receivers_per_core=round(1 / (frame_rate * per_frame_s), 1) if per_frame_s else 0.0,
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        rss_mb=rss_mb,
+    )
+
+
+@contextlib.contextmanager
+def _process(role: str, options: dict[str, object], cores: set[int]) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "layercast.bench.relay_load", role, json.dumps(options)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            os.sched_setaffinity(process.pid, cores)
+            yield process
+        finally:
+            process.kill()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if not line:
+        raise ConfigError(f"a process of the load test ended early: {process.args!r}")
+    return line
+
+
+def _tell(processes: Sequence[subprocess.Popen[str]], command: str) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(command + "\n")
+        process.stdin.flush()
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    """For the relay, and for everything else."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (set(cores[:1]), set(cores[1:])) if len(cores) > 1 else (set(cores), set(cores))
+
+
+def _cpu_s(pid: int) -> float:
+    """User and system time of a process, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mb(pid: int) -> float:
+    rows = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return round(int(next(row for row in rows if row.startswith("VmRSS")).split()[1]) / 1024, 1)
+
+
+def _percentile(counts: Counter[int], share: float) -> float:
+    """In milliseconds."""
+    left = share * sum(counts.values())
+    for bucket in sorted(counts):
+        left -= counts[bucket]
+        if left <= 0:
+            return round((bucket + 1) * BUCKET_S * 1e3, 1)
+    return 0.0
