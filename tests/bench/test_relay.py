@@ -15,18 +15,6 @@ def test_each_level_is_a_line_with_what_the_kernel_and_the_receivers_say(capsys,
     monkeypatch.setattr(relay, "WARM_UP_S", 1.5)
     arguments = ["--receivers", "4", "--senders", "2", "--budgets", "1", "0.5"]
     arguments += ["--unit-bytes", "2000", "--seconds", "1.5"]
-        "--receivers",
-        "4",
-        "--senders",
-        "2",
-        "--budgets",
-        "1",
-        "0.5",
-        "--unit-bytes",
-        "2000",
-        "--seconds",
-        "1.5",
-    ]
     assert main(["bench", "relay", *arguments]) == 0
     ours, plain = map(json.loads, capsys.readouterr().out.splitlines())
     assert [ours["kind"], plain["kind"]] == ["layercast", "plain"]
