@@ -65,13 +65,13 @@ def step(seconds: float, folder: Path) -> dict[str, object]:
     late = [each for each in run.arrivals if each.offered_s > down_s + 0.3 and each.delay_s < EMPTY_S]
     back = [n / 100 for n in range(int(up_s * 100), int((3 * seconds - 0.5) * 100))]
     most_bps = run.delivered_bps(seconds / 2, down_s)
-    back_s = next((at + 0.5 for at in back if run.sent_bps(at, at + 0.5) >= 0.9 * most_bps), float("nan"))
+    back_s = next((at + 0.5 for at in back if run.sent_bps(at, at + 0.5) >= 0.9 * most_bps), None)
     return {
         "link": "3 -> 0.6 -> 3 Mbit/s",
         "seconds": 3 * seconds,
         "below_the_new_rate_ms": round((below_s - down_s) * 1e3),
         "drained_ms": round((late[0].arrival_s - down_s) * 1e3),
-        "back_at_90_percent_ms": round((back_s - up_s) * 1e3),
+        "back_at_90_percent_ms": round((back_s - up_s) * 1e3) if back_s else None,
         **delay_columns(run, round(3 * seconds * 30)),
     }
 

@@ -3,7 +3,8 @@
     python ends.py near HOST:PORT SECONDS FRAME_SPREAD TRACE   a relay there, and a synthetic sender
     python ends.py far HOST:PORT DELAY_MS OUT                  a receiver behind a delay; a row per frame into OUT
 
-The near end prints "up", then "flowing" when the first frame is sent; the far end runs until it is terminated.
+The near end prints "up", then "flowing" when the first frame is sent, at last the bytes that the sender sent. The far
+end runs until it is terminated.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ async def near(address: str, seconds: str, frame_spread: str, trace: str) -> Non
                 )
                 layers = [bytes(after - before) for before, after in pairwise(ends)]
                 await sender.send_unit(pack(header, layers, gains))
+            print(sender.statistics().outbox.bytes_sent, flush=True)
 
 
 async def far(address: str, delay_ms: str, out: str) -> None:

@@ -36,11 +36,13 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Times are seconds since the first frame. `carried` is (time, bytes through the link, headers included)."""
+    """Times are seconds since the first frame. `carried` is (time, bytes through the link, headers included);
+    `sender_bytes` what the sender sent to the relay."""
 
     arrivals: list[Arrival]
     carried: list[tuple[float, int]]
     rate_changes_s: list[float]
+    sender_bytes: int
 
     def between(self, start_s: float, end_s: float) -> list[Arrival]:
         return [each for each in self.arrivals if start_s <= each.offered_s < end_s]
@@ -110,12 +112,14 @@ def over_link(
             far.terminate()
             assert far.wait(10) == 0
             assert near.returncode == 0
+            sender_bytes = int(near.stdout.readline())
     told = [json.loads(line) for line in rows.read_text().splitlines()]
     first_us = told[0][1] - told[0][0] / 30 * 1e6
     return Outcome(
         [Arrival((us - first_us) / 1e6, late - DELAY_S, layers, size) for _, us, late, layers, size in told],
         carried,
         changes,
+        sender_bytes,
     )
 
 

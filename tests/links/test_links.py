@@ -46,3 +46,4 @@ def test_of_a_thin_link_nearly_all_is_used_and_nothing_is_late(permitted, tmp_pa
     delays = run.delays(1.0)
     assert delays[int(0.95 * len(delays))] <= 0.2
     assert delays[-1] <= 0.5
+    assert run.sender_bytes * 8 / 6.0 <= 4e6 / 2, "the sender sends no more of its 4 Mbit/s than can be used"

@@ -190,6 +190,11 @@ class AdaptiveAllocator:
             "staleness_s": self.peer.staleness_s,
         }
 
+    @property
+    def useful_bps(self) -> float:
+        """What the link takes now, bits per second; infinite as long as it has shown no limit."""
+        return self.peer.rate.rate_bps if self.peer.rate.measured else float("inf")
+
     def close(self) -> None:
         """The stream is gone; its share goes to the peer's others."""
         self.peer.detach(self)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 from layercast.bitstream.types import MAX_LAYERS, FrameKind
 from layercast.errors import ConfigError
@@ -266,6 +267,11 @@ class FixedBudgetAllocator:
         self, now_s: float, frame_id: int, size: int, arrival_s: float, decode_lag_s: float = 0.0
     ) -> None:
         """Nothing to learn; see on_sent."""
+
+    @property
+    def useful_bps(self) -> float:
+        """What the link carries: no limit is known of it."""
+        return inf
 
     def close(self) -> None:
         """Nothing is held."""

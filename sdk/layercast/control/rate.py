@@ -143,6 +143,11 @@ class RateController:
         """What the link is taken to carry, for predicting waits: measured if it was busy lately, else the rate."""
         return self.rate_bps if self._capacity_bps is None else max(self._capacity_bps, self.rate_bps)
 
+    @property
+    def measured(self) -> bool:
+        """Whether the link has shown a limit."""
+        return self._capacity_bps is not None
+
     def at_least(self, rate_bps: float) -> None:
         """Until the link has shown a limit, begin no lower than this: what the first layers alone need."""
         if self._capacity_bps is None and self._good_bps < rate_bps:

@@ -115,6 +115,11 @@ class TracedAllocator:
         self.allocator.set_limits(max_bitrate_bps, max_layers)
         self._write({"e": "limits", "max_bitrate_bps": max_bitrate_bps, "max_layers": max_layers})
 
+    @property
+    def useful_bps(self) -> float:
+        """See AdaptiveAllocator.useful_bps."""
+        return self.allocator.useful_bps
+
     def close(self) -> None:
         """Stop writing; the stream is gone. The file stays open: its owner closes it."""
         self._out = None

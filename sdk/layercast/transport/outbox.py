@@ -50,6 +50,10 @@ class Allocator(Protocol):
     def set_limits(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
         """What the peer asks for now; None is no limit."""
 
+    @property
+    def useful_bps(self) -> float:
+        """What the way to the peer takes now, bits per second; infinite if no limit is known."""
+
     def close(self) -> None:
         """The peer is gone."""
 

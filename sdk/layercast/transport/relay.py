@@ -315,7 +315,7 @@ class Relay:
             if message.HasField("hops"):
                 self._check_hops(message.hops)
                 stream.set_hops(subscriber, message.hops)
-            subscriber.acknowledge(message.acks)
+            stream.acknowledge(subscriber, message.acks)
 
     async def _sweep(self) -> None:
         while True:

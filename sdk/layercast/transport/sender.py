@@ -344,9 +344,7 @@ class Sender:
 
     def _follow(self, demand: pb.Demand) -> None:
         limits = self._asked = demand.limits
-        self._outbox.allocator = FixedBudgetAllocator(
-            limits.max_bitrate_bps or None, limits.max_layers or None
-        )
+        self._outbox.allocator.set_limits(limits.max_bitrate_bps or None, limits.max_layers or None)
         self._wanted = demand.active
         if not demand.active:
             self._waiting = None

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 
 from layercast.errors import LayercastError, TransportError
 from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.demand import HEADROOM, LinkDemand
 from layercast.transport.first_frame import FirstFrameCache
 from layercast.transport.limits import UPSTREAM_HEADROOM, RelayLimits, Window
 from layercast.transport.outbox import Allocator, Outbox, OutboxStatistics
@@ -92,6 +94,12 @@ class Subscriber:
             )
         self.wake.set()
 
+    @property
+    def useful_bps(self) -> float:
+        """What it can use now, bits per second, by its budget and by its link; the headroom is not in it."""
+        cap_bps = self.limits.max_bitrate_bps * UPSTREAM_HEADROOM / HEADROOM or inf
+        return min(cap_bps, self._allocator.useful_bps)
+
     def close(self) -> None:
         """It is gone."""
         self._allocator.close()
@@ -126,6 +134,7 @@ class RelayStream:
         self._clock = clock
         self._cache = FirstFrameCache(limits.first_frame_bytes, limits.first_frame_max_age_s)
         self._serving: set[Subscriber] = set()
+        self._link_demand = LinkDemand()
         self._last_id = -1
         self._frames = self._bytes = self._repeated = 0
 
@@ -188,6 +197,12 @@ class RelayStream:
         subscriber.close()
         self._on_demand(self)
 
+    def acknowledge(self, subscriber: Subscriber, acks: Iterable[pb.Ack]) -> None:
+        """A subscriber confirms arrivals: more is known of its link."""
+        subscriber.acknowledge(acks)
+        if self._link_demand.update(self._clock(), (each.useful_bps for each in self.subscribers)):
+            self._on_demand(self)
+
     def set_limits(self, subscriber: Subscriber, limits: pb.Limits) -> None:
         """A subscriber's budget changed."""
         subscriber.set_limits(limits)
@@ -204,16 +219,17 @@ class RelayStream:
             subscriber.end(error)
 
     def demand(self) -> pb.Demand:
-        """The most that any subscriber can use."""
+        """The most that any subscriber can use: by what they ask for, and by what their links carry."""
         if not self.subscribers:
             return pb.Demand(active=False)
         layers = [subscriber.limits.max_layers for subscriber in self.subscribers]
         rates = [subscriber.limits.max_bitrate_bps for subscriber in self.subscribers]
+        most_bps = min(max(rates) * UPSTREAM_HEADROOM if all(rates) else inf, self._link_demand.bps)
         return pb.Demand(
             active=True,
             limits=pb.Limits(
                 max_layers=max(layers) if all(layers) else 0,
-                max_bitrate_bps=int(max(rates) * UPSTREAM_HEADROOM) if all(rates) else 0,
+                max_bitrate_bps=0 if most_bps == inf else int(most_bps),
             ),
         )
 
