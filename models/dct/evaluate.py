@@ -12,7 +12,9 @@ import time
 
 import numpy as np
 from PIL import Image
+from scipy.interpolate import PchipInterpolator
 
+from layercast.codecs.base import EncodedFrame
 from layercast.codecs.dct import DctCodec
 
 QUALITIES = (0.0, 0.12, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
@@ -23,12 +25,6 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * np.log10(255.0**2 / max(np.mean((a.astype(np.float64) - b) ** 2), 1e-10))
 
 
-def pchip(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
-    from scipy.interpolate import PchipInterpolator
-
-    return PchipInterpolator(x, y)(at)
-
-
 def bd_rate(anchor: np.ndarray, test: np.ndarray) -> float:
     """Mean difference in rate at equal PSNR over the common range, per cent (piecewise cubic); rows (bpp, dB)."""
     low, high = max(anchor[:, 1].min(), test[:, 1].min()), min(anchor[:, 1].max(), test[:, 1].max())
@@ -36,7 +32,7 @@ def bd_rate(anchor: np.ndarray, test: np.ndarray) -> float:
     curves = []
     for rows in (anchor, test):
         rows = rows[np.argsort(rows[:, 1])]
-        curves.append(pchip(rows[:, 1], np.log(rows[:, 0]), at))
+        curves.append(PchipInterpolator(rows[:, 1], np.log(rows[:, 0]))(at))
     return 100 * (np.exp(np.mean(curves[1] - curves[0])) - 1)
 
 
@@ -52,62 +48,71 @@ def jpeg_curve(image: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
+def prefixes(codec: DctCodec, frame: EncodedFrame, image: np.ndarray) -> list[tuple[float, float, float]]:
+    """(bpp, dB, dB by the stated gains) after each layer."""
+    decoder, rows, size = codec.start(frame.picture), [], 0
+    stated = psnr(decoder.picture(), image)
+    for layer, gain in zip(frame.layers, frame.gains_db, strict=True):
+        decoder.push(layer)
+        size, stated = size + len(layer), stated + gain
+        rows.append((8 * size / (image.shape[0] * image.shape[1]), psnr(decoder.picture(), image), stated))
+    return rows
+
+
+def show_prefixes(codec: DctCodec, quality: float, prefix: np.ndarray, own: np.ndarray) -> None:
+    """Per layer: share of the bits, and what the prefix loses against the codec's own lower qualities.
+
+    Args:
+        prefix: (pictures, layers, 3) as `prefixes` gives them.
+        own: the codec's curve, (qualities, 2), bpp and dB.
+    """
+    means = prefix.mean(0)
+    off = np.abs(prefix[..., 1] - prefix[..., 2]).max()
+    print(
+        f"quality {quality}: least gain {np.diff(means[:, 1]).min():.4f} dB, gains off by {off:.2f} dB at most"
+    )
+    shares = np.diff(means[:, 0], prepend=0) / means[-1, 0]
+    for info, share, (bpp, db, _) in zip(codec.layer_table, shares, means, strict=True):
+        direct = np.interp(np.log(max(bpp, 1e-6)), np.log(own[:, 0]), own[:, 1], left=np.nan)
+        print(f"  {info.name:8s} {share:6.1%}  {bpp:.4f} bpp  {db:.2f} dB  lost {direct - db:.2f} dB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pictures", type=pathlib.Path, required=True)
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--prefixes", action="store_true")
+    parser.add_argument("--every", type=int, default=1, help="take every Nth picture")
+    parser.add_argument("--prefixes", action="store_true", help="also measure every prefix")
     options = parser.parse_args()
     files = sorted(p for p in options.pictures.iterdir() if p.suffix in (".png", ".webp"))[:: options.every]
     images = [np.asarray(Image.open(f).convert("RGB")) for f in files]
-    codec, n = DctCodec(), len(DctCodec().layer_table)
+    codec = DctCodec()
     full = np.zeros((len(images), len(QUALITIES), 2))
-    prefix = np.zeros((len(images), len(QUALITIES), n, 3))
-    times = np.zeros((len(QUALITIES), 2))
+    cuts = np.zeros((len(images), len(QUALITIES), len(codec.layer_table), 3))
     for j, quality in enumerate(QUALITIES):
+        times = np.zeros((len(images), 2))
         for i, image in enumerate(images):
             began = time.perf_counter()
             frame = codec.encode(image, quality)
             middle = time.perf_counter()
             decoded = codec.decode(frame.layers, frame.picture)
-            times[j] += np.array([middle - began, time.perf_counter() - middle]) * 1e3 / len(images)
-            pixels = image.shape[0] * image.shape[1]
-            full[i, j] = 8 * sum(map(len, frame.layers)) / pixels, psnr(decoded, image)
+            times[i] = middle - began, time.perf_counter() - middle
+            size = sum(map(len, frame.layers))
+            full[i, j] = 8 * size / (image.shape[0] * image.shape[1]), psnr(decoded, image)
             if options.prefixes:
-                decoder = codec.start(frame.picture)
-                grey = psnr(decoder.picture(), image)
-                for k, layer in enumerate(frame.layers):
-                    decoder.push(layer)
-                    shown = grey + sum(frame.gains_db[: k + 1])
-                    prefix[i, j, k] = (
-                        8 * sum(map(len, frame.layers[: k + 1])) / pixels,
-                        psnr(decoder.picture(), image),
-                        shown,
-                    )
+                cuts[i, j] = prefixes(codec, frame, image)
+        bpp, db = full[:, j].mean(0)
+        encode_ms, decode_ms = 1e3 * np.median(times, axis=0)
         print(
-            f"q {quality:.2f}  {full[:, j, 0].mean():.4f} bpp  {full[:, j, 1].mean():.3f} dB  encode {times[j, 0]:.1f} ms  decode {times[j, 1]:.1f} ms",
-            flush=True,
+            f"q {quality:.2f}  {bpp:.4f} bpp  {db:.3f} dB  encode {encode_ms:.1f} ms  decode {decode_ms:.1f} ms"
         )
     jpeg = np.stack([jpeg_curve(image) for image in images])
-    print(
-        f"BD-rate of the mean curves {bd_rate(jpeg.mean(0), full.mean(0)):.2f} %, mean over pictures {np.mean([bd_rate(a, b) for a, b in zip(jpeg, full)]):.2f} %"
-    )
+    each = [bd_rate(anchor, test) for anchor, test in zip(jpeg, full, strict=True)]
+    print(f"BD-rate: mean curves {bd_rate(jpeg.mean(0), full.mean(0)):.2f} %, pictures {np.mean(each):.2f} %")
     if options.prefixes:
-        means = prefix.mean(0)
-        own = full.mean(0)
         for j, quality in enumerate(QUALITIES):
-            print(
-                f"quality {quality}; least step {np.diff(means[j, :, 1]).min():.4f} dB, gains_db off by at most {np.abs(prefix[:, j, :, 1] - prefix[:, j, :, 2]).max():.2f} dB"
-            )
-            for k, info in enumerate(codec.layer_table):
-                bpp, db, _ = means[j, k]
-                direct = np.interp(np.log(max(bpp, 1e-6)), np.log(own[:, 0]), own[:, 1], left=np.nan)
-                share = (bpp - (means[j, k - 1, 0] if k else 0)) / means[j, -1, 0]
-                print(
-                    f"  {info.name:8s} {100 * share:5.1f} %  {bpp:.4f} bpp  {db:.2f} dB  lost {direct - db:.2f} dB"
-                )
+            show_prefixes(codec, quality, cuts[:, j], full.mean(0))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from layercast.codecs.base import EncodedFrame, LayerInfo
 from layercast.codecs.dct_layout import LAYER_TABLE, STAGES, Stage
 from layercast.codecs.dct_model import DctModel, load_model
 from layercast.codecs.dct_progress import Portion, Progress
-from layercast.codecs.dct_quantiser import PLANES, coarsen, quantise
+from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES, coarsen, quantise
 from layercast.codecs.dct_transform import MID_GREY, Floats, Geometry, analyse, synthesise
 from layercast.entropy import SymbolDecoder, SymbolEncoder
 from layercast.errors import CodecError, CorruptError, PictureError
@@ -37,6 +37,12 @@ FINEST_STEP = 4.5
 
 _LEAST_ERROR = 1e-10
 """Mean squared error below which gains stop counting, relative to 255 squared (100 dB)."""
+
+_MISSED = 2.0
+"""A coefficient above this many steps would never be zeroed for its bits: a context misjudged it."""
+
+_MISSED_SHARE = 0.03
+"""Share of the squared error in such coefficients above which the frame is coded again, completely."""
 
 _LAYER_STAGES = tuple(tuple(s for s in STAGES if s.layer == k) for k in range(len(LAYER_TABLE)))
 
@@ -96,8 +102,11 @@ class DctCodec:
         picture = PictureInfo(
             image.shape[1], image.shape[0], 3 if image.ndim == 3 else 1, round(quality * 255)
         )
-        encoder = _Encoder(self._model, image, picture)
+        encoder = FrameEncoder(self._model, image, picture, complete=False)
         layers = tuple(encoder.layer(k) for k in range(len(LAYER_TABLE)))
+        if encoder.misjudged():
+            encoder = FrameEncoder(self._model, image, picture, complete=True)
+            layers = tuple(encoder.layer(k) for k in range(len(LAYER_TABLE)))
         return EncodedFrame(layers, picture, tuple(encoder.gains_db))
 
     def start(self, picture: PictureInfo) -> DctFrameDecoder:
@@ -116,15 +125,16 @@ class DctCodec:
         return decoder.picture()
 
 
-class _Encoder:
+class FrameEncoder:
     """One frame on its way to layers."""
 
-    def __init__(self, model: DctModel, image: Image, picture: PictureInfo) -> None:
+    def __init__(self, model: DctModel, image: Image, picture: PictureInfo, complete: bool) -> None:
         geometry = _geometry(picture)
         step = step_of(picture.quality_index)
         self._model, self._channels = model, picture.channels
         self._exact = analyse(image, geometry, step)
-        self._progress = Progress(model, geometry, picture.quality_index)
+        self._complete = complete
+        self._progress = Progress(model, geometry, picture.quality_index, complete)
         self._plane = 0
         self._error = sum(float(np.vdot(level, level)) for level in self._exact)
         self._peak = 255.0**2 * image.size / step**2
@@ -134,38 +144,49 @@ class _Encoder:
 
     def _measure(self) -> float:
         """PSNR in dB of what is coded so far; the transform is orthonormal, or nearly so."""
+        self._error += self._progress.error_change
+        self._progress.error_change = 0.0
         return 10 * float(np.log10(self._peak / max(self._error, self._peak * _LEAST_ERROR)))
 
     def layer(self, number: int) -> bytes:
         """Code the next layer, and note what it gains."""
-        coder = SymbolEncoder()
+        coder, progress = SymbolEncoder(), self._progress
         for stage in _stages(number, self._channels):
             if stage.plane != self._plane:
                 self._plane = stage.plane
-                self._progress.begin(stage.plane)
-            portion = self._progress.portion(stage)
+                progress.begin(stage.plane)
+            portion = progress.portion(stage)
             exact = self._exact[stage.level].reshape(-1).take(portion.positions)
-            error = exact - self._progress.known[stage.level].reshape(-1).take(portion.positions)
-            self._error -= float(np.vdot(error, error))
             symbols = choose_symbols(self._model, stage.plane, portion, exact)
+            progress.settle(stage, portion, symbols, exact)
             coder.push(symbols, portion.rows, self._model.tables)
-            exact -= self._progress.settle(stage, portion, symbols)
-            self._error += float(np.vdot(exact, exact))
-        before, self._psnr = self._psnr, self._measure()
-        self.gains_db.append(self._psnr - before)
-        return coder.finish()
+        last, self._psnr = self._psnr, self._measure()
+        self.gains_db.append(self._psnr - last)
+        return (b"" if number else bytes([self._complete])) + coder.finish()
+
+    def misjudged(self) -> bool:
+        """Whether zeros taken for certain hold a relevant part of the error: no photograph, probably."""
+        lost = 0.0
+        for exact, bins in zip(self._exact, self._progress.bins, strict=True):
+            missed = exact[(bins == 0) & (np.abs(exact) > _MISSED)]
+            lost += float(np.vdot(missed, missed))
+        return lost > _MISSED_SHARE * self._error
 
 
 def choose_symbols(model: DctModel, plane: int, portion: Portion, exact: Floats) -> NDArray[np.int32]:
     """What the quantiser says of coefficients `exact` (N,), less the ones not worth their bits in the last plane."""
+    symbols = np.zeros(len(exact), np.int32)
     magnitudes = np.abs(exact)
+    live = np.flatnonzero((magnitudes >= DEAD_ZONE * 3 ** (PLANES - 1 - plane)) | (portion.before != 0))
+    magnitudes, before = magnitudes.take(live), portion.before.take(live)
     trits = coarsen(quantise(magnitudes).astype(np.int32), plane)
     if plane:
-        trits -= 3 * portion.before
+        trits -= 3 * before
     if plane == PLANES - 1:
-        trits[magnitudes < model.thresholds.take(portion.rows)] = 0
-    np.negative(trits, out=trits, where=(exact < 0) & (portion.before == 0))
-    return trits
+        trits[magnitudes < model.thresholds.take(portion.rows.take(live))] = 0
+    np.negative(trits, out=trits, where=(exact.take(live) < 0) & (before == 0))
+    symbols[live] = trits
+    return symbols
 
 
 class DctFrameDecoder:
@@ -175,10 +196,10 @@ class DctFrameDecoder:
         self._model, self._picture = model, picture
         self._geometry = _geometry(picture)
         self._layers: list[bytes] = []
-        self._restart()
+        self._restart(complete=False)
 
-    def _restart(self) -> None:
-        self._progress = Progress(self._model, self._geometry, self._picture.quality_index)
+    def _restart(self, complete: bool) -> None:
+        self._progress = Progress(self._model, self._geometry, self._picture.quality_index, complete)
         self._plane = 0
 
     def push(self, layer: bytes) -> None:
@@ -193,13 +214,18 @@ class DctFrameDecoder:
         try:
             self._advance(len(self._layers), layer)
         except CorruptError:
-            self._restart()
+            self._restart(complete=False)
             for number, good in enumerate(self._layers):
                 self._advance(number, good)
             raise
         self._layers.append(layer)
 
     def _advance(self, number: int, layer: bytes) -> None:
+        if number == 0:
+            if layer[:1] not in (b"\0", b"\1"):
+                raise CorruptError("the first layer does not begin with 0 or 1")
+            self._restart(complete=layer[0] == 1)
+            layer = layer[1:]
         coder = SymbolDecoder(layer)
         for stage in _stages(number, self._picture.channels):
             if stage.plane != self._plane:
@@ -211,5 +237,4 @@ class DctFrameDecoder:
 
     def picture(self) -> Image:
         """The picture from the layers pushed so far, (H, W, 3) or (H, W), uint8."""
-        levels: list[Floats] = [level.copy() for level in self._progress.known]
-        return synthesise(levels, self._geometry, step_of(self._picture.quality_index))
+        return synthesise(self._progress.known, self._geometry, step_of(self._picture.quality_index))

@@ -21,7 +21,7 @@ CLASS_BOUNDS: tuple[tuple[int, ...], ...] = ((), (21, 15, 10), (21, 16, 12))
 is the last class."""
 
 
-FRESH_CLASSES: tuple[tuple[int, ...], ...] = ((0, 1, 2), (0, 1))
+FRESH_CLASSES: tuple[tuple[int, ...], ...] = ((0, 1), (0,))
 """Per part, the classes that begin with new context levels; the others use those of the class before. Luma is worth
 more time than chroma."""
 

@@ -95,16 +95,12 @@ class DctModel:
     def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
         try:
             self.tables = CdfTables.from_bytes(arrays["tables"].tobytes())
-            self.offsets: Floats = arrays["offsets"].astype(np.float32) / 64
+            self.offsets: Floats = arrays["offsets"].astype(np.float32) / np.float32(64)
             self._certain: NDArray[np.int64] = arrays["certain"].astype(np.int64)
             self._weights = {stage_key(s): _weights(arrays, s) for s in STAGES if s.fresh}
         except KeyError as error:
             raise ModelError(f"the dct tables lack {error}", hint="install layercast again") from error
-        if (
-            self.offsets.shape != (ROWS, 3)
-            or len(self.tables) != ROWS
-            or self._certain.shape != (len(_SETS),)
-        ):
+        if self.offsets.shape != (ROWS, 3) or len(self.tables) != ROWS or self._certain.shape != (len(SETS),):
             raise ModelError("the dct tables have the wrong shape", hint="install layercast again")
         self.thresholds: Floats = self._thresholds()
         digest = hashlib.sha256(f"layercast dct {FORMAT} {DEAD_ZONE}".encode())
@@ -120,11 +116,11 @@ class DctModel:
     @staticmethod
     def first_row(plane: int, level: int, part: int) -> int:
         """Table row of context level 0 and kind 0."""
-        return _FIRST[(plane, level == FINE, part)]
+        return int(FIRST_ROWS[(plane, level == FINE, part)])
 
     def certain(self, plane: int, level: int, part: int) -> int:
         """Context level below which a coefficient that is zero stays zero, uncoded."""
-        return int(self._certain[_SETS.index((plane, level == FINE, part))])
+        return int(self._certain[SETS.index((plane, level == FINE, part))])
 
     def weights(self, stage: Stage) -> Weights:
         return self._weights[stage_key(stage)]
@@ -134,7 +130,7 @@ class DctModel:
         thresholds = np.zeros(ROWS, np.float32)
         for part in (0, 1):
             for fine in (False, True):
-                first = _FIRST[(PLANES - 1, fine, part)]
+                first = FIRST_ROWS[(PLANES - 1, fine, part)]
                 for row in range(first, first + CONTEXT_LEVELS):
                     zero, one = self.tables.row(row)[1:3].astype(np.float64)
                     value = 1 + float(self.offsets[row, 2])
@@ -142,11 +138,16 @@ class DctModel:
         return thresholds
 
 
-_SETS = [(plane, fine, part) for plane in range(PLANES) for fine in (False, True) for part in (0, 1)]
-_SIZES = [CONTEXT_LEVELS * (KINDS if plane else 1) for plane, _, _ in _SETS]
-_FIRST = dict(zip(_SETS, np.cumsum([0, *_SIZES]).tolist(), strict=False))
+SETS = [(plane, fine, part) for plane in range(PLANES) for fine in (False, True) for part in (0, 1)]
+"""Sets of table rows: plane, whether of the fine level or of the pyramid above it, part."""
+
+_SIZES = [CONTEXT_LEVELS * (KINDS if plane else 1) for plane, _, _ in SETS]
+
 ROWS = sum(_SIZES)
-"""Table rows of all planes, levels and parts."""
+"""Table rows of all sets."""
+
+FIRST_ROWS = dict(zip(SETS, np.cumsum([0, *_SIZES]).tolist(), strict=False))
+"""First table row of each set; kinds and, within them, context levels follow."""
 
 
 def _weights(arrays: dict[str, NDArray[Any]], stage: Stage) -> Weights:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from layercast.codecs.dct_layout import CHROMA, CLASS_BOUNDS, FINE, LUMA, STARTS, Stage
 from layercast.codecs.dct_model import CONTEXT_LEVELS, KINDS, MAX_FEATURE, WEIGHT_ONE, DctModel, sources
 from layercast.codecs.dct_quantiser import MAX_MAGNITUDE, PLANES
-from layercast.codecs.dct_transform import Floats, Geometry
+from layercast.codecs.dct_transform import Floats, Geometry, apply
 from layercast.errors import CorruptError
 
 _NO_CLASS = 255
@@ -49,12 +49,19 @@ class Portion:
 class Progress:
     """The state of one frame at one end.
 
+    Args:
+        model: the fitted numbers.
+        geometry: of the picture.
+        quality_index: 0..255.
+        complete: code every coefficient, even those whose context says that they are zero for certain.
+
     Attributes:
         known: per level, the best reconstruction so far, (C, F, d, a) float32 in final steps.
         bins: per level, magnitudes in bins of the plane last coded, (C, F, d, a) int16.
+        error_change: how much the squared error changed by what is settled, squared steps; the encoder resets it.
     """
 
-    def __init__(self, model: DctModel, geometry: Geometry, quality_index: int) -> None:
+    def __init__(self, model: DctModel, geometry: Geometry, quality_index: int, complete: bool) -> None:
         shapes = [(geometry.channels, *shape) for shape in geometry.shapes]
         self.known: list[Floats] = [np.zeros(shape, np.float32) for shape in shapes]
         self.bins: list[NDArray[np.int16]] = [np.zeros(shape, np.int16) for shape in shapes]
@@ -62,12 +69,14 @@ class Progress:
         self._features: list[Floats] = [np.zeros(shape, np.float32) for shape in shapes]
         self._levels: dict[int, NDArray[np.uint8]] = {}
         self.classes: dict[int, NDArray[np.uint8]] = {}
-        self._model = model
+        self._last: dict[int, int] = {}
+        self._model, self._complete = model, complete
         self._bucket = model.bucket(quality_index)
         self._parts = (LUMA, CHROMA) if geometry.channels == 3 else (LUMA,)
         _, frequencies, down, across = shapes[FINE]
         largest = len(self._parts) * frequencies * (down + 1) * (across + 1)
         self._buffers = [np.empty(largest, np.float32) for _ in range(4)]
+        self.error_change = 0.0
 
     def begin(self, plane: int) -> None:
         """Enter a plane: magnitudes count in its steps from here on. Sets the classes of worth."""
@@ -75,14 +84,24 @@ class Progress:
             np.multiply(bins, np.int16(3), out=features, casting="unsafe")
             np.minimum(features, np.float32(MAX_FEATURE), out=features)
         for part in self._parts:
-            levels = self._context(STARTS[plane, part])
-            classes = np.full(levels.shape, len(CLASS_BOUNDS[plane]), np.uint8)
-            for bound in CLASS_BOUNDS[plane]:
-                classes -= levels >= bound
-            zero = self.bins[FINE][_channels(part), 1:].reshape(levels.shape) == 0
-            zero &= levels < self._model.certain(plane, FINE, part)
-            classes[zero] = _NO_CLASS
-            self._levels[part], self.classes[part] = levels, classes
+            self._rank(plane, part)
+
+    def _rank(self, plane: int, part: int) -> None:
+        """Context levels and classes of worth at the start of a plane."""
+        levels = self._context(STARTS[plane, part])
+        classes = np.full(levels.shape, len(CLASS_BOUNDS[plane]), np.uint8)
+        for bound in CLASS_BOUNDS[plane]:
+            classes -= levels >= bound
+        zero = levels < self._certain(STARTS[plane, part])
+        zero &= self.bins[FINE][_channels(part), 1:].reshape(levels.shape) == 0
+        classes[zero] = _NO_CLASS
+        self._levels[part], self.classes[part] = levels, classes
+        coded = np.flatnonzero((classes != _NO_CLASS).any((0, 2)))
+        self._last[part] = 2 + int(coded[-1]) if len(coded) else 1
+
+    def _certain(self, stage: Stage) -> int:
+        """Context level below which a zero is certain in this stage."""
+        return 0 if self._complete else self._model.certain(stage.plane, stage.level, stage.part)
 
     def inputs(self, stage: Stage, seen: int | None = None) -> tuple[Floats, Floats, list[list[Floats]]]:
         """What the context of a stage sees: magnitudes of the block, of its neighbours, and of other channels.
@@ -123,20 +142,26 @@ class Progress:
         np.add(middle[..., -1], middle[..., -1], out=columns[..., -1])
         return np.add(columns[..., 1:], columns[..., :-1], out=total)
 
-    def _context(self, stage: Stage) -> NDArray[np.uint8]:
-        """Context level of every coefficient in the stage's range, (C, f, n), 0..CONTEXT_LEVELS - 1."""
+    def _context(self, stage: Stage, last: int | None = None) -> NDArray[np.uint8]:
+        """Context level of every coefficient in the stage's range, (C, f, n), 0..CONTEXT_LEVELS - 1.
+
+        With `last`, only of the frequencies before it.
+        """
         most = self._features[stage.level][_channels(stage.part), : sources(stage)].max((0, 2, 3), initial=0)
-        seen = sources(stage) - int((most[::-1] > 0).argmax()) if most.any() else 0  # zeros behind add nothing
+        seen = (
+            sources(stage) - int((most[::-1] > 0).argmax()) if most.any() else 0
+        )  # zeros behind add nothing
         own, around, others = self.inputs(stage, seen)
         weights = self._model.weights(stage)
-        shape = (len(own), stage.last - stage.first, own.shape[2])
+        count = (stage.last if last is None else last) - stage.first
+        shape = (len(own), count, own.shape[2])
         sums, more = self._buffer(3, shape), self._buffer(0, shape)
-        np.matmul(weights.own[..., :seen], own, out=sums)
-        sums += weights.bias[self._bucket][..., None]
-        sums += np.matmul(weights.around[..., :seen], around, out=more)
+        apply(weights.own[:, :count, :seen], own, out=sums)
+        sums += weights.bias[self._bucket, :, :count, None]
+        sums += apply(weights.around[:, :count, :seen], around, out=more)
         for channel, pair in enumerate(others):
             for weight, values in zip(weights.others[channel], pair, strict=True):
-                sums[channel] += np.multiply(weight[:, None], values, out=more[0])
+                sums[channel] += np.multiply(weight[:count, None], values[:count], out=more[0])
         levels = sums.view(np.int32)
         levels >>= _LEVEL_BITS
         levels -= _LEVEL_ZERO
@@ -148,13 +173,15 @@ class Progress:
         if stage.worth is None:
             levels = self._context(stage)
         elif stage.fresh and stage.worth:
-            levels = self._levels[stage.part] = self._context(stage)
+            levels = self._levels[stage.part]
+            last = self._last[stage.part]
+            levels[:, : last - 1] = self._context(stage, last)
         else:
             levels = self._levels[stage.part]
         if stage.worth is not None:
             chosen = np.flatnonzero(self.classes[stage.part] == stage.worth)
         elif stage.plane == 0:
-            chosen = np.flatnonzero(levels >= self._model.certain(0, stage.level, stage.part))
+            chosen = np.flatnonzero(levels >= self._certain(stage))
         else:
             chosen = np.arange(levels.size)
         rows = levels.reshape(-1).take(chosen).astype(np.int32)
@@ -176,35 +203,40 @@ class Progress:
             chosen[second:] += plane * (frequencies - stage.last + stage.first)
         return chosen
 
-    def settle(self, stage: Stage, portion: Portion, symbols: NDArray[np.int32]) -> Floats:
+    def settle(
+        self, stage: Stage, portion: Portion, symbols: NDArray[np.int32], exact: Floats | None = None
+    ) -> None:
         """Take the symbols of a stage.
 
-        A symbol is the signed bin where nothing but zero was known, else the trit away from zero.
-
-        Returns:
-            the new reconstructions, (N,) float32 in final steps.
+        A symbol is the signed bin where nothing but zero was known, else the trit away from zero. An encoder gives
+        the exact values as well, (N,) in final steps, to account for the error.
 
         Raises:
             CorruptError: a magnitude that no encoder makes.
         """
-        positions, fresh = portion.positions, portion.before == 0
-        all_signs = self._signs[stage.level].reshape(-1)
-        signs = np.where(fresh, np.sign(symbols), all_signs.take(positions)).astype(np.int8)
-        trits = np.where(fresh, np.abs(symbols), symbols)
-        if len(trits) and int(trits.max()) > MAX_MAGNITUDE:
+        changed = np.flatnonzero((portion.before != 0) | (symbols != 0))
+        positions, before = portion.positions.take(changed), portion.before.take(changed)
+        symbols = symbols.take(changed)
+        if len(symbols) and int(symbols.max()) - min(int(symbols.min()), 0) > MAX_MAGNITUDE:
             raise CorruptError("a coefficient is larger than any picture's")
-        after = 3 * portion.before + trits
+        all_signs, fresh = self._signs[stage.level].reshape(-1), before == 0
+        signs = np.where(fresh, np.sign(symbols), all_signs.take(positions))
+        trits = np.where(fresh, np.abs(symbols), symbols)
+        after = 3 * before + trits
         column = np.clip(trits + (1 if stage.plane else -1), 0, 2)
-        column += 3 * portion.rows
+        column += 3 * portion.rows.take(changed)
         values = self._model.offsets.take(column)
         values += after
-        values *= signs
-        values *= np.float32(3 ** (PLANES - 1 - stage.plane))
+        values *= signs * np.float32(3 ** (PLANES - 1 - stage.plane))
+        known = self.known[stage.level].reshape(-1)
+        if exact is not None:
+            exact = exact.take(changed)
+            old, new = exact - known.take(positions), exact - values
+            self.error_change += float(np.vdot(new, new)) - float(np.vdot(old, old))
         all_signs[positions] = signs
         self.bins[stage.level].reshape(-1)[positions] = after
         self._features[stage.level].reshape(-1)[positions] = np.minimum(after, MAX_FEATURE)
-        self.known[stage.level].reshape(-1)[positions] = values
-        return np.asarray(values, np.float32)
+        known[positions] = values
 
 
 def _channels(part: int) -> slice:

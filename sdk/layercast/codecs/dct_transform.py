@@ -32,6 +32,10 @@ _OVERLAP_GAIN = 1.4
 pictures."""
 
 MID_GREY = 128.0
+"""What a picture without layers shows, and the level that the transform subtracts."""
+
+_ONE_THREAD = 1 << 18
+"""Multiplications in one matrix product up to which OpenBLAS starts no threads."""
 
 COLOUR: NDArray[np.float64] = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 """Orthonormal colour transform C: luma, red minus blue, green against the others."""
@@ -114,7 +118,11 @@ def frequency_order(n: int) -> NDArray[np.int64]:
 def _matrices() -> dict[str, Floats]:
     """Both directions of every step as one matrix over the 64 (or 16) values of a block."""
     overlap, order, fan_order = _overlap_filter(), frequency_order(BLOCK), frequency_order(FAN)
-    pre, block, fan = np.kron(overlap, overlap), np.kron(_dct(BLOCK), _dct(BLOCK)), np.kron(_dct(FAN), _dct(FAN))
+    pre, block, fan = (
+        np.kron(overlap, overlap),
+        np.kron(_dct(BLOCK), _dct(BLOCK)),
+        np.kron(_dct(FAN), _dct(FAN)),
+    )
     fine, middle, coarse = (np.outer(n, n).reshape(-1, 1) for n in map(_synthesis_norms, range(3)))
     fine[0] = middle[0] = 1  # passed on to the next coarser level
     made: dict[str, Any] = {
@@ -157,6 +165,29 @@ def _regroup(blocks: Floats, down: int, across: int, *, outward: bool) -> Floats
     return shifted
 
 
+def apply(matrix: Floats, values: Floats, out: Floats | None = None) -> Floats:
+    """`matrix @ values` for (..., m, k) and (..., k, n), in pieces of columns small enough for the cache.
+
+    That is also small enough for OpenBLAS to stay in this thread: on busy cores its worker threads make a product
+    of half a millisecond take fifty.
+    """
+    m, k = matrix.shape[-2:]
+    n = values.shape[-1]
+    if out is None:
+        out = np.empty((*values.shape[:-2], m, n), np.float32)
+    piece = max(1, _ONE_THREAD // max(1, m * k))
+    whole = n - n % piece
+    if whole:
+        shape = (whole // piece, piece)
+        parts, results = (
+            np.moveaxis(a[..., :whole].reshape(*a.shape[:-1], *shape), -2, 0) for a in (values, out)
+        )
+        np.matmul(matrix, parts, out=results)
+    if n > whole:
+        out[..., whole:] = matrix @ values[..., whole:]
+    return out
+
+
 def _split(plane: Floats, level: str) -> Floats:
     """(C, d, a) with d, a multiples of 4 to DCT coefficients (C, 16, d / 4, a / 4) of a level."""
     c, d, a = plane.shape
@@ -192,11 +223,11 @@ def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float) -> list[F
     values = np.ascontiguousarray(blocks).astype(np.float32)
     values -= np.float32(MID_GREY)
     if g.channels == 3:
-        values = (m["colour"] @ values.reshape(3, -1)).reshape(values.shape)
-    values = m["pre"] @ values.reshape(g.channels, BLOCK**2, -1)
+        values = apply(m["colour"], values.reshape(3, -1)).reshape(values.shape)
+    values = apply(m["pre"], values.reshape(g.channels, BLOCK**2, -1))
     shifted = values.reshape(g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
     grid = _regroup(shifted, g.down, g.across, outward=False)
-    fine = (m["fine"] * np.float32(1 / step)) @ grid.reshape(g.channels, BLOCK**2, -1)
+    fine = apply(m["fine"] * np.float32(1 / step), grid.reshape(g.channels, BLOCK**2, -1))
     fine = fine.reshape(g.channels, BLOCK**2, g.down, g.across)
     middle = _split(fine[:, 0], "middle")
     d, a = middle.shape[2:]
@@ -215,12 +246,12 @@ def synthesise(levels: list[Floats], geometry: Geometry, step: float) -> NDArray
     coarse, middle, fine = levels
     middle[:, 0] = _join(coarse, "coarse")[:, : middle.shape[2], : middle.shape[3]]
     fine[:, 0] = _join(middle, "middle")
-    grid = (m["fine_inverse"] * np.float32(step)) @ fine.reshape(g.channels, BLOCK**2, -1)
+    grid = apply(m["fine_inverse"] * np.float32(step), fine.reshape(g.channels, BLOCK**2, -1))
     grid = grid.reshape(g.channels, BLOCK, BLOCK, g.down, g.across)
     shifted = _regroup(grid, g.down, g.across, outward=True)
-    values = m["post"] @ shifted.reshape(g.channels, BLOCK**2, -1)
+    values = apply(m["post"], shifted.reshape(g.channels, BLOCK**2, -1))
     if g.channels == 3:
-        values = m["colour_inverse"] @ values.reshape(3, -1)
+        values = apply(m["colour_inverse"], values.reshape(3, -1))
     values += np.float32(MID_GREY + 0.5)
     np.clip(values, 0, 255, out=values)
     blocks = values.astype(np.uint8).reshape(g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
