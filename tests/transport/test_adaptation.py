@@ -1,0 +1,123 @@
+"""A relay that follows its receivers' links: on a link that takes all, nobody loses anything for long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from layercast.bitstream.types import FrameKind
+from layercast.control.adaptive import AdaptiveAllocator
+from layercast.errors import ConfigError
+from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.acks import make_ack
+from layercast.transport.allocators import MAX_TRACES, Allocators
+from layercast.transport.limits import RelayLimits, Window
+from layercast.transport.receiver import Receiver
+from layercast.transport.relay import Relay
+from layercast.transport.sender import Sender
+from layercast.transport.stream import RelayStream, Subscriber
+
+from .harness import DESCRIPTION, LAYERS, FakeClock, eventually, live, unit, unlimited
+
+FRAME_RATE = 30
+RAMP_S, MEASURED_S = 3.0, 5.0
+
+
+@live
+async def test_a_cap_is_held_and_used_and_a_neighbour_soon_gets_every_byte():
+    whole = len(unit(0))
+    cap_bps = 0.25 * whole * 8 * FRAME_RATE
+    async with (
+        Relay() as relay,
+        Sender(relay.address, "cam", description=DESCRIPTION) as sender,
+        Receiver(relay.address, "cam", decode=False, max_bitrate=cap_bps) as capped,
+        Receiver(relay.address, "cam", decode=False) as free,
+    ):
+        await eventually(lambda: relay.statistics().subscribers == 2)
+        await unlimited(sender)
+        start_s, before = time.monotonic(), None
+        for number in range(int((RAMP_S + MEASURED_S) * FRAME_RATE)):
+            await asyncio.sleep(max(0.0, start_s + number / FRAME_RATE - time.monotonic()))
+            if number == int(RAMP_S * FRAME_RATE):
+                before = free.statistics(), capped.statistics()
+            await sender.send_unit(unit(number))
+        passed_s = time.monotonic() - start_s - RAMP_S
+        await eventually(lambda: relay.statistics().streams["cam"].subscribers[1].in_flight_frames == 0)
+        frames = free.statistics().frames - before[0].frames
+        assert frames >= 0.95 * MEASURED_S * FRAME_RATE
+        assert free.statistics().bytes - before[0].bytes >= 0.97 * frames * whole
+        assert capped.statistics().frames - before[1].frames >= 0.95 * MEASURED_S * FRAME_RATE
+        got_bps = (capped.statistics().bytes - before[1].bytes) * 8 / passed_s
+        assert 0.92 * cap_bps <= got_bps <= 1.02 * cap_bps, "the mean of five seconds, on a busy machine"
+
+
+class Stage:
+    """A stream with one adaptive subscriber behind a link of `link_bps`, on a clock of the test's own."""
+
+    def __init__(self, link_bps: float) -> None:
+        self.clock = FakeClock()
+        self.asked: list[pb.Demand] = []
+        limits = RelayLimits(window=Window(full_layers_s=0.4))
+        self.stream = RelayStream(
+            "cam", limits, lambda stream: self.asked.append(stream.demand()), self.clock
+        )
+        self.allocator = AdaptiveAllocator()
+        self.subscriber = Subscriber(pb.Limits(), pb.Hops(), self.allocator, limits.window, self.clock)
+        self.link_bps = link_bps
+        self.number = 0
+        self.sizes: list[int] = []
+
+    def run(self, seconds: float) -> None:
+        """30 frames a second; each is acknowledged when the link is done with it."""
+        done_s = self.clock.now_s
+        arrivals: list[tuple[float, int, int]] = []
+        for _ in range(int(seconds * FRAME_RATE)):
+            self.stream.publish(unit(self.number))
+            self.number += 1
+            while (chosen := self.subscriber.next()) is not None:
+                frame, keep = chosen
+                done_s = max(done_s, self.clock.now_s) + frame.ends[keep] * 8 / self.link_bps
+                arrivals.append((done_s, frame.header.frame_id, frame.ends[keep]))
+                self.sizes.append(frame.ends[keep])
+            self.clock.advance(1 / FRAME_RATE)
+            while arrivals and arrivals[0][0] <= self.clock.now_s:
+                arrived_s, frame_id, size = arrivals.pop(0)
+                self.stream.acknowledge(self.subscriber, [make_ack(frame_id, size, arrived_s)])
+
+
+@live
+async def test_a_thin_link_below_lowers_what_is_asked_for_above():
+    stage = Stage(link_bps=500_000)
+    stage.stream.begin(b"session.", b"any")
+    stage.stream.attach(stage.subscriber)
+    stage.stream.serve(stage.subscriber)
+    stage.run(20)
+    assert stage.asked[0].active
+    assert stage.asked[0].limits.max_bitrate_bps == 0, "at first nothing is known of the link"
+    assert 500_000 < stage.asked[-1].limits.max_bitrate_bps < 1_200_000
+    used_bps = sum(stage.sizes[-300:]) * 8 / 10
+    assert 0.92 * 500_000 <= used_bps <= 500_000
+    stage.link_bps = 2_000_000
+    stage.run(15)
+    assert stage.asked[-1].limits.max_bitrate_bps > 2_000_000, "and a better link raises it again"
+    stage.stream.detach(stage.subscriber)
+    assert not stage.asked[-1].active
+
+
+def test_fixed_budgets_send_everything_from_the_first_frame_on():
+    allocator = Allocators(adaptive=False).open(pb.Limits(), "cam", "peer")
+    ends = tuple(range(0, 11_000, 1000))
+    assert allocator.decide(0.0, ends, FrameKind.KEY, ()) == LAYERS
+    allocator.set_limits(None, 3)
+    assert allocator.decide(0.0, ends, FrameKind.KEY, ()) == 3
+
+
+def test_traces_are_bounded_in_number_and_fixed_budgets_leave_none(tmp_path):
+    allocators = Allocators(trace=tmp_path / "t.jsonl")
+    for _ in range(MAX_TRACES + 3):
+        allocators.open(pb.Limits(), "cam", "peer").close()
+    assert len(list(tmp_path.iterdir())) == MAX_TRACES
+    with pytest.raises(ConfigError, match="no trace"):
+        Allocators(adaptive=False, trace=tmp_path / "t.jsonl")
