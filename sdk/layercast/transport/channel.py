@@ -9,11 +9,16 @@ import grpc
 import grpc.aio
 
 from layercast.errors import ConfigError
+from layercast.transport.credentials import Credentials
 from layercast.transport.limits import (
     CONNECT_TIMEOUT_S,
+    HANDSHAKE_TIMEOUT_S,
+    IDLE_CONNECTION_S,
     KEEPALIVE_S,
     KEEPALIVE_TIMEOUT_S,
     LOOKAHEAD_BYTES,
+    MAX_CALLS_PER_CONNECTION,
+    MAX_CONNECTIONS,
 )
 
 Options = list[tuple[str, Any]]
@@ -35,13 +40,16 @@ def _common_options(max_receive_bytes: int) -> Options:
     ]
 
 
-def open_channel(target: str, max_receive_bytes: int) -> grpc.aio.Channel:
+def open_channel(
+    target: str, max_receive_bytes: int, credentials: Credentials | None = None
+) -> grpc.aio.Channel:
     """A channel of its own TCP connection to `target` ("host:port"); connects on the first call.
 
     Raises:
-        ConfigError: the target has no port.
+        ConfigError: the target has no port, or a file of the credentials is of no use.
     """
     check_address(target)
+    secret = credentials.channel_credentials() if credentials is not None else None
     options = [
         *_common_options(max_receive_bytes),
         # Two streams on one connection would share its flow control: one stalled reader would stop the other.
@@ -51,13 +59,21 @@ def open_channel(target: str, max_receive_bytes: int) -> grpc.aio.Channel:
         # A proxy named in the environment is for web pages; it would also catch calls to localhost.
         ("grpc.enable_http_proxy", 0),
     ]
-    return grpc.aio.insecure_channel(target, options=options)
+    if credentials is None or secret is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    if credentials.server_name:
+        options.append(("grpc.ssl_target_name_override", credentials.server_name))
+    return grpc.aio.secure_channel(target, secret, options=options)
 
 
-def make_server(max_receive_bytes: int) -> grpc.aio.Server:
+def make_server(max_receive_bytes: int, max_connections: int = MAX_CONNECTIONS) -> grpc.aio.Server:
     """A server with no handlers and no port yet."""
     options = [
         *_common_options(max_receive_bytes),
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
+        ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT_S * 1000)),
+        ("grpc.max_connection_idle_ms", int(IDLE_CONNECTION_S * 1000)),
         # With port sharing a second relay on the port would start and get half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_S * 500)),
@@ -66,15 +82,15 @@ def make_server(max_receive_bytes: int) -> grpc.aio.Server:
     return grpc.aio.server(options=options)
 
 
-def bind(server: grpc.aio.Server, listen: str) -> int:
-    """Listen on "host:port" (port 0: any free one) and return the port.
+def bind(server: grpc.aio.Server, listen: str, secret: grpc.ServerCredentials | None = None) -> int:
+    """Listen on "host:port" (port 0: any free one), with TLS if there are credentials, and return the port.
 
     Raises:
         ConfigError: no port in `listen`, or the port is taken or not ours.
     """
     check_address(listen)
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_insecure_port(listen) if secret is None else server.add_secure_port(listen, secret)
     except RuntimeError:
         port = 0
     if port == 0:

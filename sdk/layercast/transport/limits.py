@@ -58,6 +58,30 @@ UPSTREAM_LINGER_S = 2.0
 """A relay stays subscribed upstream this long after its last subscriber left, in seconds: longer than a
 receiver takes to reconnect, so that a restart does not run through the whole chain."""
 
+HANDSHAKE_TIMEOUT_S = 5.0
+"""A connection on which no HTTP/2 (and TLS) handshake is done by then, in seconds, is closed; gRPC's own default
+of 120 s lets a stranger hold many."""
+
+IDLE_CONNECTION_S = 10.0
+"""A connection without a call is closed after this, in seconds: ours make their call at once."""
+
+MAX_CONNECTIONS = 4096
+"""TCP connections of a relay, by default; a file descriptor each."""
+
+MAX_CALLS_PER_CONNECTION = 16
+"""Ours make one; health checks a few."""
+
+GIANT_FACTOR = 2
+"""gRPC refuses a message above this many times max_unit_bytes unread, and tells the relay nothing about it; one
+between the two is read, refused and counted."""
+
+MAX_REPORTS_PER_S = 100.0
+"""Control messages of one subscriber per second, twice as many at once; an honest one sends 10."""
+
+RATE_BURST_S = 1.0
+"""A publisher may be ahead of its permitted rates by what they allow in this time, in seconds: a camera that
+stalled sends what it has."""
+
 UPSTREAM_HEADROOM = 1.1
 """A bitrate asked upstream is this much above the largest cap downstream, so that two token buckets in a row,
 out of step by some jitter, do not both cut the same frame."""
@@ -100,7 +124,14 @@ class RelayLimits:
     Attributes:
         max_streams: names with a sender or a subscriber; bounds the caches (max_streams x first_frame_bytes).
         max_subscribers: over all streams; one core serves a few hundred at 30 frames/s.
-        max_unit_bytes: larger access units are refused before they are read into memory.
+        max_subscribers_per_stream: None: as many as there are.
+        max_connections: over all peers; more are closed as soon as they are accepted. Above max_streams +
+            max_subscribers, because connections of strangers count until the handshake has failed.
+        max_calls_per_peer: at once, from one IPv4 address or one IPv6 /64; many may stand behind one router.
+        max_attempts_per_s: calls begun from one address, with max_calls_per_peer of them at once.
+        max_unit_bytes: larger access units end the call that sent them (see GIANT_FACTOR).
+        max_frames_per_s: of one publisher; None: no limit.
+        max_publish_bitrate: access units of one publisher, bits per second; None: no limit.
         first_frame_bytes: per stream, for late joiners: a key frame (always kept) and the deltas after it.
         first_frame_max_age_s: an older key frame is not sent to a late joiner: it is no longer the present.
         ack_timeout_s: a subscriber that acknowledges nothing for so long, with frames in flight, is dropped;
@@ -110,12 +141,29 @@ class RelayLimits:
 
     max_streams: int = 256
     max_subscribers: int = 1024
+    max_subscribers_per_stream: int | None = None
+    max_connections: int = MAX_CONNECTIONS
+    max_calls_per_peer: int = 512
+    max_attempts_per_s: float = 20.0
     max_unit_bytes: int = MAX_UNIT_BYTES
+    max_frames_per_s: float | None = None
+    max_publish_bitrate: float | None = None
     first_frame_bytes: int = 4 << 20
     first_frame_max_age_s: float = 10.0
     ack_timeout_s: float = 15.0
     window: Window = field(default_factory=Window)
 
     def __post_init__(self) -> None:
-        if min(self.max_streams, self.max_subscribers, self.max_unit_bytes) < 1:
+        given = (
+            self.max_streams,
+            self.max_subscribers,
+            self.max_subscribers_per_stream,
+            self.max_connections,
+            self.max_calls_per_peer,
+            self.max_attempts_per_s,
+            self.max_unit_bytes,
+            self.max_frames_per_s,
+            self.max_publish_bitrate,
+        )
+        if not all(limit is None or limit >= 1 for limit in given):
             raise ConfigError("relay limits must be at least 1", hint="leave a limit out to get its default")

@@ -18,10 +18,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from layercast.errors import ConnectError, LayercastError, RefusedError
+from layercast.errors import AuthError, ConnectError, LayercastError, RefusedError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.backoff import Backoff
 from layercast.transport.channel import open_channel
+from layercast.transport.credentials import Credentials
 from layercast.transport.limits import CLOSE_TIMEOUT_S, TAKEN_PATIENCE_S
 from layercast.transport.status import FATAL, TakenError, from_status
 from layercast.transport.tasks import limited
@@ -57,7 +58,11 @@ class LinkStatistics:
 
 @contextlib.asynccontextmanager
 async def open_call(
-    target: str, method: str, hello: Message, max_receive_bytes: int
+    target: str,
+    method: str,
+    hello: Message,
+    max_receive_bytes: int,
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[tuple[Call, pb.StreamInfo]]:
     """Call `method` on a connection of its own and wait until the peer accepts.
 
@@ -65,10 +70,11 @@ async def open_call(
         LayercastError: what `from_status` makes of the refusal.
         CorruptError: the peer is not a layercast relay.
     """
-    channel: Any = open_channel(target, max_receive_bytes)
+    token = credentials.metadata() if credentials is not None else ()
+    channel: Any = open_channel(target, max_receive_bytes, credentials)
     call: Call = None
     try:
-        call = channel.stream_stream(method)(metadata=to_metadata(HELLO_KEY, hello))
+        call = channel.stream_stream(method)(metadata=(*to_metadata(HELLO_KEY, hello), *token))
         metadata = await call.initial_metadata()
         if not any(name == STREAM_KEY for name, _ in metadata or ()):
             # A refusal: its status is on the way. Anything else that says nothing is no relay.
@@ -137,13 +143,16 @@ class Link:
                 error = ConnectError(f"{self._target} ended the call")
             except LayercastError as failure:
                 error = failure
+            # A token that expired during the call may have been replaced: the next call shows the newest.
+            renewable = isinstance(error, AuthError) and self.up.is_set()
             if self.up.is_set():
                 self.up.clear()
                 if time.monotonic() - self._accepted_s >= STEADY_S:
                     self._alive_s = time.monotonic()
             self._last_error = str(error)
             wait_s = self._backoff.next_s()
-            if isinstance(error, FATAL) or (isinstance(error, RefusedError) and self._is_final(error)):
+            fatal = isinstance(error, FATAL) and not renewable
+            if fatal or (isinstance(error, RefusedError) and self._is_final(error)):
                 raise error
             if self._give_up_after_s is not None:
                 left_s = self._alive_s + self._give_up_after_s - time.monotonic()

@@ -161,6 +161,10 @@ class Outbox:
         oldest_s, _ = next(iter(self._in_flight.values()))
         return now_s - max(oldest_s, self._last_progress_s)
 
+    def queue_age_s(self, now_s: float) -> float:
+        """How long the oldest frame has been waiting, seconds."""
+        return now_s - self._waiting[0][0] if self._waiting else 0.0
+
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is in flight."""

@@ -16,6 +16,7 @@ from layercast.errors import ConfigError, ConnectError, LayercastError, ModelMis
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import make_ack
 from layercast.transport.channel import check_address
+from layercast.transport.credentials import Credentials
 from layercast.transport.link import LinkStatistics
 from layercast.transport.received import ReceivedFrame, receive
 from layercast.transport.subscription import Subscription
@@ -79,6 +80,7 @@ class Receiver:
             decode=False and no codec, `frame.image` is refused and no codec is needed.
         wait_s: StreamNotFoundError if the stream has no sender for so long, seconds; None: wait for ever.
         give_up_after_s: raise the last error when the relay was away for so long, seconds; None: keep trying.
+        credentials: certificates and token for the relay; None: an open relay without TLS.
 
     Raises:
         ConfigError: a bad address, stream name or budget.
@@ -95,6 +97,7 @@ class Receiver:
         codec: Codec | None = None,
         wait_s: float | None = None,
         give_up_after_s: float | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         check_address(target)
         self._decode = decode
@@ -109,6 +112,7 @@ class Receiver:
             self._on_unit,
             wait_s=wait_s,
             give_up_after_s=give_up_after_s,
+            credentials=credentials,
         )
         self._session: tuple[bytes, bytes] = (b"", b"")
         self._worker = Worker("layercast-decode")

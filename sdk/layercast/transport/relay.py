@@ -4,37 +4,38 @@ nothing."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
 from layercast.errors import ConfigError, ConnectError, LayercastError, RefusedError, StreamNotFoundError
 from layercast.transport._pb import transport_pb2 as pb
-from layercast.transport.acks import make_ack
+from layercast.transport.admission import Bucket
 from layercast.transport.allocators import Allocators
 from layercast.transport.channel import bind, check_address, make_server, method_handlers
+from layercast.transport.credentials import Credentials, ServerTls
+from layercast.transport.gate import Gate
+from layercast.transport.health import add_health, add_reflection
+from layercast.transport.latency import Latency, LatencyStatistics
 from layercast.transport.limits import (
     CLOSE_TIMEOUT_S,
+    GIANT_FACTOR,
     MAX_CONTROL_BYTES,
     MAX_DESCRIPTION_BYTES,
-    MAX_HOPS,
     MAX_RELAY_ID,
-    MAX_RELAYS_BELOW,
-    PROTOCOL,
+    MAX_REPORTS_PER_S,
     UPSTREAM_LINGER_S,
     RelayLimits,
 )
 from layercast.transport.link import EOF
-from layercast.transport.status import TakenError, to_status
+from layercast.transport.publisher import Publisher
+from layercast.transport.status import OverLimitError, TakenError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
 from layercast.transport.tasks import cancel_and_wait, first_of, limited
 from layercast.transport.upstream import Upstream
@@ -44,15 +45,23 @@ from layercast.transport.wire import (
     INGEST,
     SESSION_BYTES,
     STREAM_KEY,
-    check_stream_name,
+    check_hello,
+    check_hops,
     from_metadata,
     parse,
     to_metadata,
 )
 
+if TYPE_CHECKING:
+    from layercast.transport.metrics import MetricsServer
+    from layercast.transport.tokens import TokenKeys
+
+DRAIN_S = 10.0
+"""Default time for everybody to move away, in seconds; service managers kill after 30 (Kubernetes) or 90 (systemd)."""
+
 SWEEP_S = 1.0
-"""How often subscribers are checked for silence, in seconds; a fraction of the shortest useful
-ack_timeout_s."""
+"""How often subscribers are checked for silence and tokens for expiry, in seconds; a fraction of the shortest
+useful ack_timeout_s."""
 
 Context = Any
 """A `grpc.aio.ServicerContext` of bytes both ways."""
@@ -65,28 +74,18 @@ class RelayStatistics:
     Attributes:
         streams: by name.
         subscribers: over all streams.
-        refused: calls ended by an error, by error code.
+        refused: calls refused or ended by the relay, by reason.
+        forwarding: how long frames stayed here.
+        handshakes: TLS handshakes begun.
+        leaving: it drains.
     """
 
     streams: dict[str, StreamStatistics]
     subscribers: int
     refused: dict[str, int]
-
-
-class Publisher:
-    """One Publish call: what still has to be told to the sender."""
-
-    def __init__(self, session: bytes) -> None:
-        self.session = session
-        self.acks: list[pb.Ack] = []
-        self.wake = asyncio.Event()
-        self.wake.set()
-        self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
-
-    def end(self, error: LayercastError) -> None:
-        """Have the handler end the call with `error`."""
-        if not self.ended.done():
-            self.ended.set_result(error)
+    forwarding: LatencyStatistics
+    handshakes: int
+    leaving: bool
 
 
 class Relay:
@@ -98,6 +97,12 @@ class Relay:
         limits: what this process takes on.
         adaptive: follow each subscriber's link; False: only hold the budgets that subscribers ask for.
         trace: file that tells why each layer of each frame was kept or dropped, see `Allocators`.
+        tls: certificate to serve with; None: in the clear.
+        token_keys: keys of the tokens that every call must bring; None: anybody may do anything.
+        upstream_credentials: what to show to `upstream`.
+        metrics: "host:port" to serve Prometheus metrics on; None: nowhere.
+        metrics_per_receiver: a series per receiver, or only sums.
+        reflection: let tools list the gRPC services.
         relay_id: names this relay in loop detection, at most MAX_RELAY_ID characters; random when not given.
         clock: monotonic seconds; budgets and staleness follow it.
     """
@@ -110,6 +115,12 @@ class Relay:
         limits: RelayLimits | None = None,
         adaptive: bool = True,
         trace: str | PathLike[str] | None = None,
+        tls: ServerTls | None = None,
+        token_keys: TokenKeys | None = None,
+        upstream_credentials: Credentials | None = None,
+        metrics: str | None = None,
+        metrics_per_receiver: bool = True,
+        reflection: bool = False,
         relay_id: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -121,6 +132,15 @@ class Relay:
         self._limits = limits or RelayLimits()
         self._allocators = Allocators(adaptive, trace)
         self._clock = clock
+        self._tls = tls
+        self._upstream_credentials = upstream_credentials
+        self._metrics_listen = metrics
+        self._metrics_per_receiver = metrics_per_receiver
+        self._reflection = reflection
+        self._metrics: MetricsServer | None = None
+        self._gate = Gate(self._limits, token_keys, clock)
+        self._forwarding = Latency()
+        self._handshakes = 0
         self.id = relay_id or secrets.token_hex(8)
         if len(self.id) > MAX_RELAY_ID:
             raise ConfigError(f"relay id of {len(self.id)} characters", hint=f"use at most {MAX_RELAY_ID}")
@@ -128,10 +148,14 @@ class Relay:
         self._upstreams: dict[str, Upstream] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._subscribers = 0
-        self._refused: Counter[str] = Counter()
         self._server: grpc.aio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self.port = 0
+
+    @property
+    def metrics_port(self) -> int:
+        """Port on which metrics are served, 0 if they are not."""
+        return 0 if self._metrics is None else self._metrics.port
 
     @property
     def address(self) -> str:
@@ -142,31 +166,52 @@ class Relay:
         """Begin to listen.
 
         Raises:
-            ConfigError: the port cannot be had.
+            ConfigError: a port cannot be had, or a certificate is of no use.
+            MissingDependencyError: metrics or reflection are asked for, and their packages are not installed.
         """
-        server = make_server(self._limits.max_unit_bytes)
+        server = make_server(GIANT_FACTOR * self._limits.max_unit_bytes, self._limits.max_connections)
+        guarded = self._gate.guarded
         server.add_generic_rpc_handlers(
             (
-                method_handlers(INGEST, [("Publish", self._guarded(self._publish))]),
-                method_handlers(DISTRIBUTION, [("Subscribe", self._guarded(self._subscribe))]),
+                method_handlers(INGEST, [("Publish", guarded(self._publish))]),
+                method_handlers(DISTRIBUTION, [("Subscribe", guarded(self._subscribe))]),
             )
         )
-        self.port = bind(server, self._listen)
+        add_health(server, self._gate)
+        if self._reflection:
+            add_reflection(server)
+        secret = None if self._tls is None else self._tls.server_credentials(self._on_handshake)
+        self.port = bind(server, self._listen, secret)
+        if self._metrics_listen is not None:
+            from layercast.transport.metrics import MetricsServer
+
+            self._metrics = MetricsServer(self._metrics_listen, self.statistics, self._metrics_per_receiver)
         await server.start()
         self._server = server
         self._sweeper = asyncio.create_task(self._sweep(), name="layercast relay sweep")
+
+    async def drain(self, duration_s: float = DRAIN_S, hint: str = "connect again, or elsewhere") -> None:
+        """Take no new calls, and give running ones `duration_s` seconds to move away; then `aclose`.
+
+        Health turns NOT_SERVING at once; who calls now is told `hint`. See Gate.drain.
+        """
+        await self._gate.drain(duration_s, hint)
 
     async def aclose(self) -> None:
         """Tell everybody goodbye and free the port."""
         server, self._server = self._server, None
         if server is None:
             return
+        self._gate.leaving.set()
         for stream in self._streams.values():
             if isinstance(stream.source, Publisher):
                 stream.source.end(ConnectError("the relay is shutting down"))
             stream.fail(ConnectError("the relay is shutting down"))
         await server.stop(CLOSE_TIMEOUT_S)
         await cancel_and_wait(self._sweeper)
+        if self._metrics is not None:
+            metrics, self._metrics = self._metrics, None
+            await metrics.aclose()
         for name in list(self._upstreams):
             self._close_upstream(name)
         await asyncio.gather(*self._closing)
@@ -185,43 +230,36 @@ class Relay:
         return RelayStatistics(
             streams={name: stream.statistics() for name, stream in self._streams.items()},
             subscribers=self._subscribers,
-            refused=dict(self._refused),
+            refused=dict(self._gate.refused),
+            forwarding=self._forwarding.statistics(),
+            handshakes=self._handshakes,
+            leaving=self._gate.leaving.is_set(),
         )
 
-    def _guarded(
-        self, handler: Callable[[Context], Awaitable[None]]
-    ) -> Callable[[Any, Context], Awaitable[None]]:
-        async def guarded(_requests: Any, context: Context) -> None:
-            try:
-                await handler(context)
-            except LayercastError as error:
-                self._refused[error.code] += 1
-                code, details = to_status(error)
-                # A reader that stopped does not take the status either: then the call is dropped without it.
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await limited(context.abort(code, details), CLOSE_TIMEOUT_S)
-
-        return guarded
+    def _on_handshake(self) -> None:
+        self._handshakes += 1
 
     # --- ingest ---------------------------------------------------------------------------------------------
 
     async def _publish(self, context: Context) -> None:
         hello = from_metadata(context.invocation_metadata(), HELLO_KEY, pb.PublishHello)
-        self._check_hello(hello.protocol, hello.stream)
+        check_hello(hello.protocol, hello.stream)
         if len(hello.session) != SESSION_BYTES or not 0 < len(hello.description) <= MAX_DESCRIPTION_BYTES:
             raise RefusedError("session or description of impossible size", hint="update the sender")
+        grant = self._gate.authorise(context, hello.stream, "publish")
         stream = self._stream(hello.stream)
-        publisher = Publisher(hello.session)
+        publisher = Publisher(hello.session, self._limits, self._clock)
         self._claim(stream, publisher)
         try:
-            stream.begin(hello.session, hello.description)
-            info = pb.StreamInfo(relay=self.id, session=hello.session, description=hello.description)
-            await context.send_initial_metadata(to_metadata(STREAM_KEY, info))
-            await first_of(
-                self._take_units(context, stream, publisher),
-                self._send_feedback(context, stream, publisher),
-                _raise_when(publisher.ended),
-            )
+            with self._gate.running(context, stream.name, "publish", grant, publisher.end):
+                stream.begin(hello.session, hello.description)
+                info = pb.StreamInfo(relay=self.id, session=hello.session, description=hello.description)
+                await context.send_initial_metadata(to_metadata(STREAM_KEY, info))
+                await first_of(
+                    publisher.take_units(context, stream),
+                    publisher.send_feedback(context, stream),
+                    _raise_when(publisher.ended),
+                )
         finally:
             if stream.source is publisher:
                 stream.lost()
@@ -239,44 +277,26 @@ class Relay:
         stream.source = publisher
         self._close_upstream(stream.name)
 
-    async def _take_units(self, context: Context, stream: RelayStream, publisher: Publisher) -> None:
-        while (unit := await context.read()) is not EOF:
-            frame = stream.publish(unit)
-            publisher.acks.append(make_ack(frame.header.frame_id, len(unit), self._clock()))
-            publisher.wake.set()
-
-    async def _send_feedback(self, context: Context, stream: RelayStream, publisher: Publisher) -> None:
-        told: pb.Demand | None = None
-        while True:
-            await publisher.wake.wait()
-            publisher.wake.clear()
-            feedback = pb.IngestFeedback(acks=publisher.acks)
-            publisher.acks.clear()
-            demand = stream.demand()
-            if demand != told:
-                feedback.demand.CopyFrom(demand)
-                told = demand
-            if feedback.acks or feedback.HasField("demand"):
-                await context.write(feedback.SerializeToString())
-
     # --- distribution ---------------------------------------------------------------------------------------
 
     async def _subscribe(self, context: Context) -> None:
         hello = from_metadata(context.invocation_metadata(), HELLO_KEY, pb.SubscribeHello)
-        self._check_hello(hello.protocol, hello.stream)
-        self._check_hops(hello.hops)
-        if self._subscribers >= self._limits.max_subscribers:
-            raise RefusedError(f"this relay serves at most {self._limits.max_subscribers} subscribers")
+        check_hello(hello.protocol, hello.stream)
+        check_hops(hello.hops, self.id)
+        grant = self._gate.authorise(context, hello.stream, "subscribe")
+        self._check_room(hello.stream)
         stream = self._stream(hello.stream)
-        allocator = self._allocators.open(hello.limits, stream.name, context.peer())
-        subscriber = Subscriber(hello.limits, hello.hops, allocator, self._limits.window, self._clock)
+        peer = context.peer()
+        allocator = self._allocators.open(hello.limits, stream.name, peer)
+        subscriber = Subscriber(hello.limits, hello.hops, allocator, self._limits.window, self._clock, peer)
         self._subscribers += 1
         try:
-            stream.attach(subscriber)
-            await first_of(
-                self._serve(context, stream, subscriber, hello),
-                _raise_when(subscriber.ended),
-            )
+            with self._gate.running(context, stream.name, "subscribe", grant, subscriber.end):
+                stream.attach(subscriber)
+                await first_of(
+                    self._serve(context, stream, subscriber, hello),
+                    _raise_when(subscriber.ended),
+                )
         finally:
             self._subscribers -= 1
             stream.detach(subscriber)
@@ -304,22 +324,29 @@ class Relay:
             while (chosen := subscriber.next()) is not None:
                 frame, keep = chosen
                 await context.write(frame.prefix(keep))
+                self._forwarding.add(self._clock() - frame.accepted_s)
 
     async def _take_reports(self, context: Context, stream: RelayStream, subscriber: Subscriber) -> None:
+        rate = Bucket(MAX_REPORTS_PER_S, 2 * MAX_REPORTS_PER_S, self._clock())
         while (data := await context.read()) is not EOF:
             if len(data) > MAX_CONTROL_BYTES:
-                raise RefusedError(f"control message of {len(data)} bytes")
+                raise OverLimitError("report-size", f"control message of {len(data)} bytes")
+            if not rate.take(1, self._clock()):
+                raise OverLimitError(
+                    "report-rate", f"more than {MAX_REPORTS_PER_S:g} control messages per second"
+                )
             message = parse(data, pb.ReceiverMessage)
             if message.HasField("limits"):
                 stream.set_limits(subscriber, message.limits)
             if message.HasField("hops"):
-                self._check_hops(message.hops)
+                check_hops(message.hops, self.id)
                 stream.set_hops(subscriber, message.hops)
             stream.acknowledge(subscriber, message.acks)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._gate.sweep()
             now_s = self._clock()
             for stream in self._streams.values():
                 for subscriber in stream.subscribers:
@@ -328,30 +355,21 @@ class Relay:
 
     # --- streams --------------------------------------------------------------------------------------------
 
-    def _check_hello(self, protocol: int, name: str) -> None:
-        check_stream_name(name)
-        if protocol != PROTOCOL:
-            raise RefusedError(
-                f"protocol {protocol}, this relay speaks {PROTOCOL}", hint="update the older end"
-            )
-
-    def _check_hops(self, hops: pb.Hops) -> None:
-        if self.id in hops.relays:
-            raise RefusedError(
-                f"loop of relays: {self.id} is downstream of itself", hint="check the --upstream options"
-            )
-        if hops.depth >= MAX_HOPS:
-            raise RefusedError(f"more than {MAX_HOPS} relays in a row")
-        if len(hops.relays) > MAX_RELAYS_BELOW or max(map(len, hops.relays), default=0) > MAX_RELAY_ID:
-            raise RefusedError(
-                f"more than {MAX_RELAYS_BELOW} relays below this one, or ids above {MAX_RELAY_ID}"
-            )
+    def _check_room(self, name: str) -> None:
+        most = self._limits.max_subscribers
+        if self._subscribers >= most:
+            raise OverLimitError("subscribers", f"this relay serves at most {most} subscribers")
+        stream, most_here = self._streams.get(name), self._limits.max_subscribers_per_stream
+        if most_here is not None and stream is not None and len(stream.subscribers) >= most_here:
+            raise OverLimitError("stream-subscribers", f"this stream has at most {most_here} subscribers")
 
     def _stream(self, name: str) -> RelayStream:
         stream = self._streams.get(name)
         if stream is None:
             if len(self._streams) >= self._limits.max_streams:
-                raise RefusedError(f"this relay serves at most {self._limits.max_streams} streams")
+                raise OverLimitError(
+                    "streams", f"this relay serves at most {self._limits.max_streams} streams"
+                )
             stream = self._streams[name] = RelayStream(name, self._limits, self._on_demand, self._clock)
         return stream
 
@@ -371,7 +389,9 @@ class Relay:
         if present is not None and not present.failed:
             present.update()
         elif self._upstream_target is not None and self._server is not None:
-            upstream = Upstream(self._upstream_target, stream, self.id, self._clock)
+            upstream = Upstream(
+                self._upstream_target, stream, self.id, self._clock, self._upstream_credentials
+            )
             stream.source = self._upstreams[stream.name] = upstream
 
     def _close_if_idle(self, stream: RelayStream) -> None:

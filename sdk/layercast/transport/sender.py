@@ -19,6 +19,7 @@ from layercast.control.budget import FixedBudgetAllocator
 from layercast.errors import CodecError, ConfigError, ConnectError, LayercastError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.channel import check_address
+from layercast.transport.credentials import Credentials
 from layercast.transport.limits import CLOSE_TIMEOUT_S, MAX_CONTROL_BYTES, PROTOCOL, Window
 from layercast.transport.link import EOF, Call, Link, LinkStatistics, open_call
 from layercast.transport.outbox import Outbox, OutboxStatistics
@@ -78,6 +79,7 @@ class Sender:
         title: free text for people.
         give_up_after_s: let `send` raise when the relay was away for so long, seconds; None: keep trying.
         window: staleness bounds of the way to the relay.
+        credentials: certificates and token for the relay; None: an open relay without TLS.
         clock: monotonic seconds.
 
     Raises:
@@ -97,10 +99,12 @@ class Sender:
         title: str = "",
         give_up_after_s: float | None = None,
         window: Window | None = None,
+        credentials: Credentials | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_address(target)
         self._target = target
+        self._credentials = credentials
         self._stream = check_stream_name(stream)
         if codec is None and description is None:
             codec = default_codec()
@@ -297,7 +301,8 @@ class Sender:
             raise
         except Exception as error:  # somebody's own codec: `send` must tell, not the encoder vanish
             raise CodecError(
-                f"codec {self._codec.name!r} failed: {type(error).__name__}: {error}", hint="a fault of that codec"
+                f"codec {self._codec.name!r} failed: {type(error).__name__}: {error}",
+                hint="a fault of that codec",
             ) from error
         header = FrameHeader(
             frame_id, timestamp_us, encoded.picture, encoded.kind, total_layers=len(encoded.layers)
@@ -318,7 +323,10 @@ class Sender:
             description=encode_description(self.description),
         )
         try:
-            async with open_call(self._target, PUBLISH, hello, MAX_CONTROL_BYTES) as (call, _info):
+            async with open_call(self._target, PUBLISH, hello, MAX_CONTROL_BYTES, self._credentials) as (
+                call,
+                _info,
+            ):
                 self._link.accepted()
                 await first_of(
                     self._read_feedback(call),

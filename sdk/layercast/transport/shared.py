@@ -11,15 +11,19 @@ from layercast.bitstream.types import FrameHeader
 class SharedFrame:
     """An access unit with its index, and the prefixes cut from it so far.
 
+    Attributes:
+        accepted_s: when the relay had it, monotonic seconds.
+
     Raises:
         BitstreamError: the bytes are not a valid access unit.
     """
 
-    __slots__ = ("_prefixes", "ends", "gains_db", "header", "kept", "unit")
+    __slots__ = ("_prefixes", "accepted_s", "ends", "gains_db", "header", "kept", "unit")
 
     def __init__(self, unit: bytes) -> None:
         index = read_index(unit)
         self.unit = unit
+        self.accepted_s = 0.0
         self.header: FrameHeader = index.header
         self.kept: int = index.kept
         self.ends: Sequence[int] = index.ends

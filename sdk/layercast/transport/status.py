@@ -26,6 +26,37 @@ class TakenError(RefusedError):
     code = "taken"
 
 
+class OverLimitError(RefusedError):
+    """One of the relay's limits; `reason` is what the refusal is counted under."""
+
+    def __init__(self, reason: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class AccessError(AuthError):
+    """A token that does not open what was asked for; `reason` is what it is counted under."""
+
+    def __init__(self, reason: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class LeavingError(ConnectError):
+    """The relay is being shut down: another one, or the same one later, serves the stream."""
+
+    code = "leaving"
+
+
+LEAVING = "the relay is leaving"
+"""Begins the message of a LeavingError, and so tells it from gRPC's own UNAVAILABLE."""
+
+
+def reason(error: LayercastError) -> str:
+    """What an error is counted under; one of a fixed set."""
+    return str(getattr(error, "reason", error.code))
+
+
 _TO_STATUS: tuple[tuple[type[LayercastError], Code], ...] = (
     (AuthError, Code.PERMISSION_DENIED),
     (StreamNotFoundError, Code.NOT_FOUND),
@@ -52,6 +83,10 @@ def from_status(code: Code, details: str, target: str) -> LayercastError:
     """The error for a call to `target` that ended with `code`."""
     details = details or code.name.lower().replace("_", " ")
     if code is Code.UNAVAILABLE:
+        if details.startswith(LEAVING):
+            return LeavingError(f"{target}: {details}")
+        if (error := _from_handshake(details, target)) is not None:
+            return error
         return ConnectError(
             f"cannot reach {target}: {details}",
             hint=f"is a relay listening there? start one with: layercast relay --listen {target}",
@@ -81,3 +116,30 @@ def from_status(code: Code, details: str, target: str) -> LayercastError:
     if code in (Code.RESOURCE_EXHAUSTED, Code.FAILED_PRECONDITION):
         return RefusedError(f"{target} refused: {details}")
     return TransportError(f"{target}: {details}")
+
+
+def _from_handshake(details: str, target: str) -> LayercastError | None:
+    """What gRPC says when TLS did not come about."""
+    if "certificate has expired" in details:
+        return AuthError(f"the certificate of {target} has expired", hint="its operator has to renew it")
+    if "not yet valid" in details:
+        return AuthError(f"the certificate of {target} is not valid yet", hint="is this clock right?")
+    if "is not in peer certificate" in details or "Hostname Verification" in details:
+        return AuthError(
+            f"the certificate of {target} is for another name",
+            hint="use the name in it as the address, or give it as the server name",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return AuthError(
+            f"the certificate of {target} is signed by nobody trusted here",
+            hint="give the authority's certificate as the ca",
+        )
+    if "WRONG_VERSION_NUMBER" in details:
+        return ConfigError(f"{target} speaks no TLS", hint="leave TLS out, or switch it on there")
+    if "Socket closed" in details and "failed to connect" in details:
+        return ConnectError(
+            f"{target} closed the connection before the first word",
+            hint="it may want TLS, or a client certificate that it trusts and that has not expired, "
+            "or has too many connections",
+        )
+    return None

@@ -37,6 +37,8 @@ class StreamStatistics:
         repeated: frames dropped because their id did not grow.
         cached_bytes: held for late joiners.
         subscribers: one entry per subscriber, in the order they came.
+        peers: their addresses, in the same order.
+        queue_age_s: for how long the oldest frame waits for each of them, seconds.
     """
 
     published: bool
@@ -45,6 +47,8 @@ class StreamStatistics:
     repeated: int
     cached_bytes: int
     subscribers: tuple[OutboxStatistics, ...]
+    peers: tuple[str, ...]
+    queue_age_s: tuple[float, ...]
 
 
 class Subscriber:
@@ -56,12 +60,20 @@ class Subscriber:
         allocator: decides its layers; made for `limits`, closed when the subscriber is detached.
         window: its staleness bounds.
         clock: monotonic seconds.
+        peer: its address.
     """
 
     def __init__(
-        self, limits: pb.Limits, hops: pb.Hops, allocator: Allocator, window: Window, clock: Clock
+        self,
+        limits: pb.Limits,
+        hops: pb.Hops,
+        allocator: Allocator,
+        window: Window,
+        clock: Clock,
+        peer: str = "",
     ) -> None:
         self._clock = clock
+        self.peer = peer
         self.limits = limits
         self.hops = hops
         self.wake = asyncio.Event()
@@ -171,7 +183,7 @@ class RelayStream:
         self._bytes += len(unit)
         if frame.kept == 0:  # captured and not sent: nothing in it for anybody
             return frame
-        now_s = self._clock()
+        now_s = frame.accepted_s = self._clock()
         self._cache.add(frame, now_s)
         for subscriber in self._serving:
             subscriber.offer(frame, now_s)
@@ -243,6 +255,7 @@ class RelayStream:
 
     def statistics(self) -> StreamStatistics:
         """Counts since the stream appeared."""
+        now_s = self._clock()
         return StreamStatistics(
             published=self.source is not None,
             frames=self._frames,
@@ -250,4 +263,6 @@ class RelayStream:
             repeated=self._repeated,
             cached_bytes=self._cache.size_bytes,
             subscribers=tuple(subscriber.outbox.statistics() for subscriber in self.subscribers),
+            peers=tuple(subscriber.peer for subscriber in self.subscribers),
+            queue_age_s=tuple(subscriber.outbox.queue_age_s(now_s) for subscriber in self.subscribers),
         )

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.credentials import Credentials
 from layercast.transport.limits import MAX_UNIT_BYTES, PROTOCOL
 from layercast.transport.link import EOF, Call, Link, LinkStatistics, open_call
 from layercast.transport.tasks import first_of
@@ -36,6 +37,7 @@ class Subscription:
         hops: the relays that the units will pass after this call.
         wait_s: StreamNotFoundError if the stream has no sender for so long, seconds; None: wait for ever.
         give_up_after_s: see Link.
+        credentials: what to show there.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Subscription:
         hops: pb.Hops | None = None,
         wait_s: float | None = None,
         give_up_after_s: float | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._target = target
+        self._credentials = credentials
         self._stream = check_stream_name(stream)
         self._limits = limits
         self._on_session = on_session
@@ -103,7 +107,10 @@ class Subscription:
         )
         self._acks.clear()
         self._limits_changed = self._hops_changed = False
-        async with open_call(self._target, SUBSCRIBE, hello, MAX_UNIT_BYTES) as (call, info):
+        async with open_call(self._target, SUBSCRIBE, hello, MAX_UNIT_BYTES, self._credentials) as (
+            call,
+            info,
+        ):
             await self._on_session(info)
             self._link.accepted()
             await first_of(self._read(call), self._write(call))

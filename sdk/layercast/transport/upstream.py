@@ -7,6 +7,7 @@ import asyncio
 from layercast.errors import LayercastError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import make_ack
+from layercast.transport.credentials import Credentials
 from layercast.transport.stream import Clock, RelayStream
 from layercast.transport.subscription import Subscription
 from layercast.transport.tasks import cancel_and_wait
@@ -20,9 +21,17 @@ class Upstream:
         stream: what to feed; its demand and hops go into the subscription.
         relay_id: of this relay, added to the hops.
         clock: monotonic seconds.
+        credentials: what to show there.
     """
 
-    def __init__(self, target: str, stream: RelayStream, relay_id: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        target: str,
+        stream: RelayStream,
+        relay_id: str,
+        clock: Clock,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._stream = stream
         self._clock = clock
         self._relay_id = relay_id
@@ -33,6 +42,7 @@ class Upstream:
             self._on_session,
             self._on_unit,
             hops=stream.hops(relay_id),
+            credentials=credentials,
         )
         self._task = asyncio.create_task(self._run(), name=f"layercast upstream {stream.name}")
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from layercast.errors import ConfigError, CorruptError
+from layercast.errors import ConfigError, CorruptError, RefusedError
 from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.limits import MAX_HOPS, MAX_RELAY_ID, MAX_RELAYS_BELOW, PROTOCOL
 
 INGEST = "layercast.v1.Ingest"
 DISTRIBUTION = "layercast.v1.Distribution"
@@ -36,6 +37,34 @@ def check_stream_name(name: str) -> str:
     if not STREAM_NAME.fullmatch(name):
         raise ConfigError(f"bad stream name {name!r}", hint="use 1 to 64 letters, digits, '.', '_' or '-'")
     return name
+
+
+def check_hello(protocol: int, name: str) -> None:
+    """Whether this relay understands a hello.
+
+    Raises:
+        ConfigError: a bad stream name.
+        RefusedError: another version of the protocol.
+    """
+    check_stream_name(name)
+    if protocol != PROTOCOL:
+        raise RefusedError(f"protocol {protocol}, this relay speaks {PROTOCOL}", hint="update the older end")
+
+
+def check_hops(hops: pb.Hops, relay_id: str) -> None:
+    """Whether the relay `relay_id` may stand above these relays.
+
+    Raises:
+        RefusedError: it is one of them, or they are too many.
+    """
+    if relay_id in hops.relays:
+        raise RefusedError(
+            f"loop of relays: {relay_id} is downstream of itself", hint="check the --upstream options"
+        )
+    if hops.depth >= MAX_HOPS:
+        raise RefusedError(f"more than {MAX_HOPS} relays in a row")
+    if len(hops.relays) > MAX_RELAYS_BELOW or max(map(len, hops.relays), default=0) > MAX_RELAY_ID:
+        raise RefusedError(f"more than {MAX_RELAYS_BELOW} relays below this one, or ids above {MAX_RELAY_ID}")
 
 
 def to_metadata(key: str, message: Message) -> tuple[tuple[str, bytes], ...]:
