@@ -38,6 +38,11 @@ def seconds(text: str) -> float:
     return _ranged(text, 0.001, 86400.0, "seconds")
 
 
+def per_second(text: str) -> float:
+    """A count per second, at least 1."""
+    return _ranged(text, 1.0, 1e6, "a count per second")
+
+
 def rate(text: str) -> float:
     """Frames per second."""
     return _ranged(text, 0.001, 1000.0, "frames per second")

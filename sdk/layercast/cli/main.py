@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 import layercast
-from layercast.cli import bench, codecs, decode, demo, encode, info, receive, relay, send, trace, trim
+from layercast.cli import bench, codecs, decode, demo, encode, info, receive, relay, send, token, trace, trim
 from layercast.cli.arguments import Formatter
 from layercast.errors import LayercastError, MediaError, MissingDependencyError
 
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"layercast {layercast.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (encode, decode, trim, info, send, relay, receive, trace, codecs, bench, demo):
+    for module in (encode, decode, trim, info, send, relay, receive, token, trace, codecs, bench, demo):
         module.add(commands)
     return parser
 

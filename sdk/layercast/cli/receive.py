@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from layercast.cli.arguments import add_command, add_frames_option, count, quantity, seconds
+from layercast.cli.settings import add_settings, credentials, credentials_settings, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ EXAMPLES = """\
   layercast receive --from 127.0.0.1:7400 --stream cam1 --frames 100      (only count)
 
 It runs until Ctrl-C, --frames or --idle, finishes the file, and then ends with exit code 0."""
+
+
+ACCESS = credentials_settings()
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,6 +51,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="S",
         help="end with an error when the relay is away for S seconds",
     )
+    add_settings(parser, ACCESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         decode=decodes,
         wait_s=args.wait,
         give_up_after_s=args.give_up_after,
+        credentials=credentials(resolve("receive", ACCESS, args)),
     )
     try:
         with ExitStack() as stack:

@@ -1,13 +1,24 @@
-"""`layercast relay`: pass streams on, each subscriber's copy cut to its budget; needs no codec, no numpy."""
+"""`layercast relay`: pass streams on, each subscriber's copy cut to its link and budget; needs no codec, no numpy."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from layercast.cli.arguments import add_command, count
+from layercast.cli.arguments import add_command, count, per_second, quantity, seconds
+from layercast.cli.settings import Setting, add_settings, credentials, credentials_settings, resolve
+from layercast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from layercast.transport.limits import RelayLimits
+    from layercast.transport.relay import Relay
 
 DEFAULT_LISTEN = "127.0.0.1:7400"
 """This machine only: a relay that others reach is something to ask for."""
+
+LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 EXAMPLES = """\
   layercast relay                                           (this machine only)
@@ -15,55 +26,162 @@ EXAMPLES = """\
   layercast relay --listen 0.0.0.0:7400 --upstream hub.example:7400
                                          (fetches streams from another relay while somebody listens here)
   layercast relay --listen 127.0.0.1:0                      (any free port; the first line tells which)
+  layercast relay --config /etc/layercast/relay.toml        (see docs/operations.md)
 
-It runs until Ctrl-C or SIGTERM, and then ends with exit code 0."""
+Ctrl-C stops it. SIGTERM drains it first: no new calls, and --drain seconds for the running ones to move away;
+a second signal stops it. SIGHUP reads the token keys again. It ends with exit code 0."""
+
+LIMITS = (
+    Setting("max_streams", count, "N", "names with a sender or a receiver", 256, "limits"),
+    Setting("max_subscribers", count, "N", "over all streams", 1024, "limits"),
+    Setting("max_subscribers_per_stream", count, "N", "of each stream", None, "limits"),
+    Setting("max_connections", count, "N", "TCP connections, also of strangers", 4096, "limits"),
+    Setting("max_calls_per_peer", count, "N", "at once from one address (IPv6: one /64)", 512, "limits"),
+    Setting("max_attempts_per_s", per_second, "R", "calls per second from one address", 20.0, "limits"),
+    Setting("max_unit_bytes", quantity, "N", "largest frame (default 32 MiB)", None, "limits"),
+    Setting("max_frames_per_s", per_second, "R", "of each sender", None, "limits"),
+    Setting("max_publish_bitrate", quantity, "R", "of each sender, bits per second", None, "limits"),
+)
+
+
+_log = logging.getLogger("layercast.relay")
+
+
+def _one_of(*choices: str) -> Any:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+SETTINGS = (
+    Setting("listen", str, "HOST:PORT", "where", DEFAULT_LISTEN),
+    Setting("upstream", str, "HOST:PORT", "another relay, for streams not sent to this one"),
+    Setting("fixed_budgets", None, "", "send what receivers ask for, whatever their links carry", False),
+    Setting(
+        "trace",
+        str,
+        "FILE",
+        "write down why each layer was kept or dropped; FILE for the first receiver, FILE-2 ... for more "
+        "(see `layercast trace`)",
+    ),
+    *LIMITS,
+    Setting("certificate", Path, "FILE", "serve with TLS: certificate chain (PEM)", None, "access"),
+    Setting("key", Path, "FILE", "its private key (PEM)", None, "access"),
+    Setting("client_ca", Path, "FILE", "ask clients for a certificate signed by these (PEM)", None, "access"),
+    Setting(
+        "token_keys", Path, "FILE", "ask for tokens signed by these (see `layercast token`)", None, "access"
+    ),
+    *credentials_settings("upstream_", "access to the upstream relay"),
+    Setting("metrics", str, "HOST:PORT", "serve Prometheus metrics over HTTP", None, "operations"),
+    Setting("metrics_per_receiver", None, "", "a series per receiver, or only sums", True, "operations"),
+    Setting("reflection", None, "", "let tools list the gRPC services", False, "operations"),
+    Setting("drain", seconds, "S", "for running calls to move away after SIGTERM", 10.0, "operations"),
+    Setting(
+        "drain_hint", str, "TEXT", "for who calls meanwhile", "connect again, or elsewhere", "operations"
+    ),
+    Setting("log_format", _one_of("text", "json"), "F", "text or json", "text", "operations"),
+    Setting(
+        "log_level",
+        _one_of("debug", "info", "warning", "error"),
+        "L",
+        "debug, info, warning or error",
+        "warning",
+        "operations",
+    ),
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = add_command(commands, "relay", "pass streams on, each copy cut to its budget", EXAMPLES, run)
-    parser.add_argument(
-        "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help=f"default {DEFAULT_LISTEN}"
-    )
-    parser.add_argument(
-        "--upstream", metavar="HOST:PORT", help="another relay, for streams not sent to this one"
-    )
-    parser.add_argument(
-        "--fixed-budgets",
-        action="store_true",
-        help="send what receivers ask for, whatever their links carry (default: follow each link)",
-    )
-    parser.add_argument(
-        "--trace",
-        metavar="FILE",
-        help="write down why each layer was kept or dropped; FILE for the first receiver, FILE-2 ... for more "
-        "(see `layercast trace`)",
-    )
-    parser.add_argument("--max-streams", type=count, default=256, metavar="N", help="default 256")
-    parser.add_argument("--max-subscribers", type=count, default=1024, metavar="N", help="default 1024")
+    parser = add_command(commands, "relay", "pass streams on, each copy cut to its link", EXAMPLES, run)
+    add_settings(parser, SETTINGS)
 
 
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    asyncio.run(_serve(args))
+    from layercast.transport import logs
+
+    values = resolve("relay", SETTINGS, args)
+    logs.configure(values["log_format"], values["log_level"])
+    asyncio.run(_serve(values))
     return 0
 
 
-async def _serve(args: argparse.Namespace) -> None:
+def make_relay(values: dict[str, Any]) -> Relay:
+    """The relay that resolved SETTINGS describe, not started.
+
+    Raises:
+        ConfigError: they contradict each other, or a file they name is of no use.
+    """
+    from layercast.transport.credentials import ServerTls
+    from layercast.transport.relay import Relay
+
+    tls = keys = None
+    certificate, key = values["certificate"], values["key"]
+    if (certificate is None) != (key is None) or (certificate is None and values["client_ca"]):
+        raise ConfigError("TLS needs a certificate and its key", hint="give both")
+    if certificate is not None:
+        tls = ServerTls(certificate, key, values["client_ca"])
+    if values["token_keys"] is not None:
+        from layercast.transport.logs import event
+        from layercast.transport.tokens import TokenKeys
+
+        keys = TokenKeys(values["token_keys"])
+        if tls is None and not values["listen"].startswith(LOOPBACK):
+            event(_log, logging.WARNING, "tokens without TLS: whoever sees the packets can copy them")
+    return Relay(
+        values["listen"],
+        values["upstream"],
+        limits=make_limits(values),
+        adaptive=not values["fixed_budgets"],
+        trace=values["trace"],
+        tls=tls,
+        token_keys=keys,
+        upstream_credentials=credentials(values, "upstream_"),
+        metrics=values["metrics"],
+        metrics_per_receiver=values["metrics_per_receiver"],
+        reflection=values["reflection"],
+    )
+
+
+def make_limits(values: dict[str, Any]) -> RelayLimits:
+    """The limits among resolved SETTINGS."""
+    from layercast.transport.limits import RelayLimits
+
+    given = {limit.name: values[limit.name] for limit in LIMITS if values[limit.name] is not None}
+    if "max_unit_bytes" in given:
+        given["max_unit_bytes"] = int(given["max_unit_bytes"])
+    return RelayLimits(**given)
+
+
+async def _serve(values: dict[str, Any]) -> None:
     import asyncio
     import signal
 
-    from layercast.transport.limits import RelayLimits
-    from layercast.transport.relay import Relay
+    from layercast.transport.tasks import first_of
 
-    limits = RelayLimits(max_streams=args.max_streams, max_subscribers=args.max_subscribers)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    async with Relay(
-        args.listen, args.upstream, limits=limits, adaptive=not args.fixed_budgets, trace=args.trace
-    ) as relay:
-        print(f"relay listening on {relay.address}", flush=True)
+    leaving, stopped = asyncio.Event(), asyncio.Event()
+
+    def leave(at_once: bool) -> None:
+        if at_once or leaving.is_set():
+            stopped.set()
+        leaving.set()
+
+    async def wait_stopped() -> None:
         await stopped.wait()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, leave, True)
+    loop.add_signal_handler(signal.SIGTERM, leave, False)
+    async with make_relay(values) as relay:
+        loop.add_signal_handler(signal.SIGHUP, relay.reload)
+        print(f"relay listening on {relay.address}", flush=True)
+        if relay.metrics_port:
+            print(f"metrics on port {relay.metrics_port}", flush=True)
+        await leaving.wait()
+        if not stopped.is_set():
+            await first_of(relay.drain(values["drain"], values["drain_hint"]), wait_stopped())
     print("relay stopped", flush=True)

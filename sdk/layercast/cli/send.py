@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from layercast.cli.arguments import add_codec_options, add_command, add_frames_option, rate, seconds
+from layercast.cli.settings import add_settings, credentials, credentials_settings, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,9 @@ EXAMPLES = """\
 
 Everything is sent in real time. All but a camera begins when the first receiver listens; while nobody
 listens, nothing is encoded or sent. While the relay is away the sender keeps trying (see --give-up-after)."""
+
+
+ACCESS = credentials_settings()
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,6 +46,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="S",
         help="end with an error when the relay is away for S seconds",
     )
+    add_settings(parser, ACCESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,6 +82,7 @@ def _send_pictures(args: argparse.Namespace, status: StatusLine) -> BlockingSend
             quality=args.quality,
             frame_rate=source.frame_rate,
             give_up_after_s=args.give_up_after,
+            credentials=credentials(resolve("send", ACCESS, args)),
         ) as sender,
     ):
         if not isinstance(source, CameraSource):
@@ -96,7 +102,11 @@ def _send_units(args: argparse.Namespace, status: StatusLine) -> BlockingSender:
     with ContainerReader(args.source) as reader:
         description = reader.description
         with BlockingSender(
-            args.to, args.stream, description=description, give_up_after_s=args.give_up_after
+            args.to,
+            args.stream,
+            description=description,
+            give_up_after_s=args.give_up_after,
+            credentials=credentials(resolve("send", ACCESS, args)),
         ) as sender:
             _wait_for_listener(sender, status)
             units = _stored_units(reader, args.loop)

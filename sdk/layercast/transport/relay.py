@@ -190,6 +190,10 @@ class Relay:
         self._server = server
         self._sweeper = asyncio.create_task(self._sweep(), name="layercast relay sweep")
 
+    def reload(self) -> None:
+        """Read the token keys again if they have changed; this also happens by itself, every second."""
+        self._gate.sweep()
+
     async def drain(self, duration_s: float = DRAIN_S, hint: str = "connect again, or elsewhere") -> None:
         """Take no new calls, and give running ones `duration_s` seconds to move away; then `aclose`.
 

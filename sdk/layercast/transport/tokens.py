@@ -7,11 +7,13 @@ old one is taken away, and nobody is cut off in between. PyJWT alone checks HS25
 
 from __future__ import annotations
 
+import base64
 import fnmatch
 import json
 import logging
 import math
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,6 +43,9 @@ MAX_KEYS_BYTES = 256 << 10
 
 MIN_SECRET_BYTES = 32
 """Shortest HS256 secret in bytes (RFC 7518, 3.2)."""
+
+RSA_BITS = 3072
+"""Of keys made here: as strong as the others (NIST SP 800-57, 128 bits)."""
 
 PRIVATE_FIELDS = ("d", "p", "q", "dp", "dq", "qi")
 """Fields of a JWK that a relay has no use for."""
@@ -223,6 +228,30 @@ def read_key_set(path: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError(f"{path} is no JWK Set", hint='it is JSON: {"keys": [...]}')
     return entries
+
+
+def generate_key(kid: str, algorithm: str) -> dict[str, Any]:
+    """A new key as a JWK, with its private part.
+
+    Raises:
+        ConfigError: no such algorithm, or it needs a package that is not installed.
+    """
+    if algorithm == "HS256":
+        secret = base64.urlsafe_b64encode(secrets.token_bytes(MIN_SECRET_BYTES)).rstrip(b"=").decode()
+        return {"kty": "oct", "kid": kid, "alg": algorithm, "use": "sig", "k": secret}
+    if algorithm not in ALGORITHMS:
+        raise ConfigError(f"no algorithm {algorithm!r}", hint=f"it is one of {', '.join(ALGORITHMS)}")
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+    except ImportError:
+        raise ConfigError(f"{algorithm} needs cryptography", hint='pip install "layercast[ops]"') from None
+    if algorithm == "EdDSA":
+        entry = jwt.algorithms.OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate(), as_dict=True)
+    else:
+        private = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+        entry = jwt.algorithms.RSAAlgorithm.to_jwk(private, as_dict=True)
+        del entry["key_ops"]  # says "sign", and would stay when the private part goes
+    return {**entry, "kid": kid, "alg": algorithm, "use": "sig"}
 
 
 def mint(
