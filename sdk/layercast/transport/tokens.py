@@ -201,7 +201,7 @@ def load_keys(path: Path, *, private: bool = False) -> dict[str, jwt.PyJWK]:
             raise ConfigError(
                 f"key {kid} in {path} needs cryptography", hint='pip install "layercast[ops]"'
             ) from None
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"key {kid} in {path} is damaged: {error}") from None
         if algorithm == "HS256" and len(key.key) < MIN_SECRET_BYTES:
             raise ConfigError(f"key {kid} in {path} is shorter than {MIN_SECRET_BYTES} bytes")
