@@ -46,7 +46,8 @@ def test_the_quickstart_is_five_lines_and_makes_a_coarse_picture(tmp_path):
 def test_the_network_program_prints_a_line_per_frame():
     lines = run(["-c", BLOCKS[1]]).splitlines()
     assert len(lines) == 5
-    assert all(line.startswith("(240, 320, 3) 4 of ") for line in lines)
+    # At most the four layers asked for; fewer at first, while the relay learns the link.
+    assert all(re.match(r"\(240, 320, 3\) [1-4] of ", line) for line in lines)
 
 
 def test_the_loopback_example_runs():

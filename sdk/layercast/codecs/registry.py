@@ -11,6 +11,7 @@ from layercast.errors import ConfigError, MissingDependencyError, UnknownCodecEr
 
 _BUILTIN: dict[str, str] = {
     "dct": "layercast.codecs.dct:DctCodec",
+    "hierarchical": "layercast.codecs.hierarchical:HierarchicalCodec",
 }
 _REGISTERED: dict[str, Callable[..., Codec]] = {}
 

@@ -23,7 +23,7 @@ from layercast.runtime import SessionOptions
 
 GREY = 128
 
-THRIFT = 0.7
+THRIFT = 0.08
 """Chosen on the validation pictures."""
 
 

@@ -1,0 +1,229 @@
+"""The flagship codec as its users see it: every prefix decodes, both ends agree, bad input is told apart."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import layercast
+from layercast.bitstream.types import PictureInfo
+from layercast.codecs.hierarchical import HierarchicalCodec
+from layercast.codecs.hierarchical.model import DEFAULT_ENTRY
+from layercast.codecs.hierarchical.walk import PARTS
+from layercast.demo import assets
+from layercast.errors import BitstreamError, ConfigError, CorruptError, ModelError, PictureError
+
+CROP = (160, 224)
+
+
+@pytest.fixture(scope="module")
+def codec() -> HierarchicalCodec:
+    return HierarchicalCodec(threads=1)
+
+
+@pytest.fixture(scope="module")
+def photo() -> NDArray[np.uint8]:
+    with Image.open(assets.path("kodim23.png")) as image:
+        return np.asarray(image.convert("RGB"))[100 : 100 + CROP[0], 200 : 200 + CROP[1]].copy()
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2)))
+
+
+def test_more_quality_costs_more_and_looks_better(codec: HierarchicalCodec, photo: NDArray[np.uint8]) -> None:
+    frames = [codec.encode(photo, q) for q in (0.0, 0.5, 1.0)]
+    sizes = [sum(map(len, f.layers)) for f in frames]
+    values = [psnr(codec.decode(f.layers, f.picture), photo) for f in frames]
+    assert sizes == sorted(sizes)
+    assert values == sorted(values)
+    assert sizes[2] > 3 * sizes[0]
+    assert values[2] > 33
+
+
+def test_every_prefix_decodes_and_planes_add_quality(
+    codec: HierarchicalCodec, photo: NDArray[np.uint8]
+) -> None:
+    frame = codec.encode(photo, 1.0)
+    assert len(frame.layers) == len(codec.layer_table) == len(frame.gains_db)
+    values = [
+        psnr(codec.decode(frame.layers[:k], frame.picture), photo) for k in range(1, len(frame.layers) + 1)
+    ]
+    assert all(after > before - 0.05 for before, after in itertools.pairwise(values))
+    assert values[-1] > values[PARTS - 1] + 4
+
+
+def test_pushing_layers_one_by_one_is_decoding_them_at_once(
+    codec: HierarchicalCodec, photo: NDArray[np.uint8]
+) -> None:
+    frame = codec.encode(photo, 0.6)
+    decoder = codec.start(frame.picture)
+    for k, layer in enumerate(frame.layers, 1):
+        decoder.push(layer)
+        # Looking at the picture in between must not change what comes after.
+        np.testing.assert_array_equal(decoder.picture(), codec.decode(frame.layers[:k], frame.picture))
+
+
+def test_a_further_layer_never_decodes_an_earlier_one_again(
+    codec: HierarchicalCodec, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from layercast.codecs.hierarchical import codec as module
+
+    frame = codec.encode(photo, 0.6)
+    decoded: list[bytes] = []
+
+    class Spy(module.SymbolDecoder):
+        def __init__(self, data: bytes) -> None:
+            decoded.append(data)
+            super().__init__(data)
+
+    monkeypatch.setattr(module, "SymbolDecoder", Spy)
+    decoder = codec.start(frame.picture)
+    for layer in frame.layers:
+        decoder.push(layer)
+        decoder.picture()
+    assert decoded == list(frame.layers)
+
+
+@pytest.mark.parametrize("quality", [0.0, 0.4, 1.0])
+def test_threads_and_optimisations_never_change_a_symbol(quality: float, photo: NDArray[np.uint8]) -> None:
+    plain = HierarchicalCodec(threads=1, optimise=False)
+    fast = HierarchicalCodec(threads=2)
+    for encoder, decoder in ((plain, fast), (fast, plain)):
+        frame = encoder.encode(photo, quality)
+        sent, got = (states_of(c, frame.layers, frame.picture) for c in (encoder, decoder))
+        for k, (a, b) in enumerate(zip(sent, got, strict=True)):
+            assert a == b, f"layer {k}"
+
+
+def states_of(codec: HierarchicalCodec, layers: tuple[bytes, ...], picture: PictureInfo) -> list[bytes]:
+    """What the decoder knows after each layer."""
+    decoder = codec.start(picture)
+    states = []
+    for layer in layers:
+        decoder.push(layer)
+        states.append(decoder.state())
+    return states
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 70, 3), (33, 5, 3), (31, 64), (1, 1)])
+def test_any_size_in_colour_and_grey(codec: HierarchicalCodec, shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    frame = codec.encode(image, 0.5)
+    for keep in (0, 1, PARTS + 1, len(frame.layers)):
+        assert codec.decode(frame.layers[:keep], frame.picture).shape == shape
+
+
+def test_a_flat_picture_costs_a_small_part_of_a_photograph(
+    codec: HierarchicalCodec, photo: NDArray[np.uint8]
+) -> None:
+    flat = codec.encode(np.full_like(photo, 77), 0.5)
+    assert sum(map(len, flat.layers)) < 0.25 * sum(map(len, codec.encode(photo, 0.5).layers))
+    assert abs(int(codec.decode(flat.layers, flat.picture).astype(int).mean()) - 77) <= 1
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros(5, np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_a_picture_of_the_wrong_kind_is_named(codec: HierarchicalCodec, image: NDArray[np.uint8]) -> None:
+    with pytest.raises(PictureError):
+        codec.encode(image)
+
+
+def test_garbage_layers_never_crash(codec: HierarchicalCodec, photo: NDArray[np.uint8]) -> None:
+    rng = np.random.default_rng(3)
+    frame = codec.encode(photo[:64, :96], 0.8)
+    for _ in range(30):
+        layers = [rng.integers(0, 256, rng.integers(0, 200)).astype(np.uint8).tobytes() for _ in frame.layers]
+        decoder = codec.start(frame.picture)
+        try:
+            for layer in layers:
+                decoder.push(layer)
+        except BitstreamError:
+            pass
+        assert decoder.picture().shape == (64, 96, 3)
+
+
+def test_one_layer_too_many_is_corrupt(codec: HierarchicalCodec, photo: NDArray[np.uint8]) -> None:
+    frame = codec.encode(photo[:32, :32], 0.2)
+    decoder = codec.start(frame.picture)
+    for layer in frame.layers:
+        decoder.push(layer)
+    with pytest.raises(CorruptError, match="more than"):
+        decoder.push(b"")
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Path:
+    with resources.as_file(resources.files("layercast.zoo") / DEFAULT_ENTRY) as folder:
+        return Path(shutil.copytree(folder, tmp_path / "entry"))
+
+
+def test_a_damaged_model_file_is_refused(entry: Path) -> None:
+    path = entry / "plane1.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"plane1\.onnx is damaged"):
+        HierarchicalCodec(entry)
+
+
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="manifest"):
+        HierarchicalCodec(tmp_path)
+
+
+def test_an_inexact_machine_is_refused_at_start(entry: Path) -> None:
+    path = entry / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["known_answer"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match="exact prior"):
+        HierarchicalCodec(entry)
+    HierarchicalCodec(entry, self_test=False)
+
+
+def test_another_prior_has_another_fingerprint(codec: HierarchicalCodec, entry: Path) -> None:
+    with np.load(entry / "tables.npz") as archive:
+        arrays = {k: archive[k] for k in archive.files}
+    arrays["trit_mean"] = arrays["trit_mean"] * 2
+    np.savez_compressed(entry / "tables.npz", **arrays)
+    manifest = json.loads((entry / "manifest.json").read_text())
+    import hashlib
+
+    manifest["files"]["tables.npz"] = hashlib.sha256((entry / "tables.npz").read_bytes()).hexdigest()
+    (entry / "manifest.json").write_text(json.dumps(manifest))
+    assert HierarchicalCodec(entry).fingerprint != codec.fingerprint
+
+
+def test_an_unknown_execution_provider_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="CPUExecutionProvider"):
+        HierarchicalCodec(provider="Abacus", self_test=False).encode(np.zeros((32, 32, 3), np.uint8))
+
+
+def test_the_registry_makes_it() -> None:
+    assert layercast.get_codec("hierarchical", self_test=False).name == "hierarchical"
+
+
+def test_the_entry_is_small_and_says_where_it_comes_from() -> None:
+    folder = resources.files("layercast.zoo") / DEFAULT_ENTRY
+    sizes = [len(p.read_bytes()) for p in folder.iterdir() if p.is_file()]
+    assert sum(sizes) <= 16 << 20
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    assert manifest["ledger"]
+    assert max(manifest["accumulators"].values()) < 2**24
+    assert "DATA.md" in manifest["licence"]
