@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import pathlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import layercast.demo.assets as assets
 from layercast.bitstream.types import MAX_LAYERS, PictureInfo
 from layercast.codecs.base import Codec
 from layercast.codecs.dct import DctCodec, DctFrameDecoder, FrameEncoder
+from layercast.codecs.dct_transform import Scratch
 from layercast.codecs.registry import get_codec
 from layercast.errors import CodecError, CorruptError, PictureError
 
@@ -164,9 +166,11 @@ def test_encoding_twice_gives_the_same_bytes():
 def test_encoder_and_decoder_agree_on_every_symbol(picture, quality, complete):
     """If contexts ever differed, the range decoder would drift into noise."""
     info = PictureInfo(picture.shape[1], picture.shape[0], 3, round(quality * 255))
-    encoder, decoder = FrameEncoder(CODEC._model, picture, info, complete), CODEC.start(info)
-    for number in range(LAYERS):
-        decoder.push(encoder.layer(number))
+    encoder = FrameEncoder(CODEC._model, Scratch(), picture, info, complete)
+    decoder = CODEC.start(info)
+    with ThreadPoolExecutor(1) as helper:
+        for number in range(LAYERS):
+            decoder.push(encoder.layer(number, helper).result())
     for sent, received in zip(encoder._progress.known, decoder._progress.known, strict=True):
         assert (sent == received).all()
     for sent, received in zip(encoder._progress.bins, decoder._progress.bins, strict=True):

@@ -12,6 +12,7 @@ of worth, so that every prefix is a good picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from layercast.codecs.dct_layout import LAYER_TABLE, STAGES, Stage
 from layercast.codecs.dct_model import DctModel, load_model
 from layercast.codecs.dct_progress import Portion, Progress
 from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES, coarsen, quantise
-from layercast.codecs.dct_transform import MID_GREY, Floats, Geometry, analyse, synthesise
+from layercast.codecs.dct_transform import MID_GREY, Floats, Geometry, Scratch, analyse, synthesise
 from layercast.entropy import SymbolDecoder, SymbolEncoder
 from layercast.errors import CodecError, CorruptError, PictureError
 
@@ -38,10 +39,10 @@ FINEST_STEP = 4.5
 _LEAST_ERROR = 1e-10
 """Mean squared error below which gains stop counting, relative to 255 squared (100 dB)."""
 
-_MISSED = 2.0
+_MISSED = 3.0
 """A coefficient above this many steps would never be zeroed for its bits: a context misjudged it."""
 
-_MISSED_SHARE = 0.03
+_MISSED_SHARE = 0.1
 """Share of the squared error in such coefficients above which the frame is coded again, completely."""
 
 _LAYER_STAGES = tuple(tuple(s for s in STAGES if s.layer == k) for k in range(len(LAYER_TABLE)))
@@ -71,12 +72,12 @@ def _stages(layer: int, channels: int) -> list[Stage]:
 
 
 class DctCodec:
-    """See the module. Stateless: one instance may serve any number of streams."""
+    """See the module. It keeps nothing but working memory: one instance may serve any number of streams."""
 
     name: ClassVar[str] = "dct"
 
     def __init__(self) -> None:
-        self._model = load_model()
+        self._model, self._scratch = load_model(), Scratch()
 
     @property
     def layer_table(self) -> tuple[LayerInfo, ...]:
@@ -102,12 +103,13 @@ class DctCodec:
         picture = PictureInfo(
             image.shape[1], image.shape[0], 3 if image.ndim == 3 else 1, round(quality * 255)
         )
-        encoder = FrameEncoder(self._model, image, picture, complete=False)
-        layers = tuple(encoder.layer(k) for k in range(len(LAYER_TABLE)))
-        if encoder.misjudged():
-            encoder = FrameEncoder(self._model, image, picture, complete=True)
-            layers = tuple(encoder.layer(k) for k in range(len(LAYER_TABLE)))
-        return EncodedFrame(layers, picture, tuple(encoder.gains_db))
+        with ThreadPoolExecutor(1) as helper:
+            encoder = FrameEncoder(self._model, self._scratch, image, picture, complete=False)
+            layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
+            if encoder.misjudged():
+                encoder = FrameEncoder(self._model, self._scratch, image, picture, complete=True)
+                layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
+        return EncodedFrame(tuple(layer.result() for layer in layers), picture, tuple(encoder.gains_db))
 
     def start(self, picture: PictureInfo) -> DctFrameDecoder:
         """A decoder for one frame.
@@ -115,7 +117,7 @@ class DctCodec:
         Raises:
             PictureError: a size or channel count that this codec does not take.
         """
-        return DctFrameDecoder(self._model, picture)
+        return DctFrameDecoder(self._model, self._scratch, picture)
 
     def decode(self, layers: Sequence[bytes], picture: PictureInfo) -> Image:
         """Decode a prefix of the layers in one call."""
@@ -128,13 +130,15 @@ class DctCodec:
 class FrameEncoder:
     """One frame on its way to layers."""
 
-    def __init__(self, model: DctModel, image: Image, picture: PictureInfo, complete: bool) -> None:
+    def __init__(
+        self, model: DctModel, scratch: Scratch, image: Image, picture: PictureInfo, complete: bool
+    ) -> None:
         geometry = _geometry(picture)
         step = step_of(picture.quality_index)
         self._model, self._channels = model, picture.channels
-        self._exact = analyse(image, geometry, step)
+        self._exact = analyse(image, geometry, step, scratch)
         self._complete = complete
-        self._progress = Progress(model, geometry, picture.quality_index, complete)
+        self._progress = Progress(model, geometry, picture.quality_index, complete, scratch)
         self._plane = 0
         self._error = sum(float(np.vdot(level, level)) for level in self._exact)
         self._peak = 255.0**2 * image.size / step**2
@@ -144,25 +148,29 @@ class FrameEncoder:
 
     def _measure(self) -> float:
         """PSNR in dB of what is coded so far; the transform is orthonormal, or nearly so."""
-        self._error += self._progress.error_change
-        self._progress.error_change = 0.0
         return 10 * float(np.log10(self._peak / max(self._error, self._peak * _LEAST_ERROR)))
 
-    def layer(self, number: int) -> bytes:
-        """Code the next layer, and note what it gains."""
-        coder, progress = SymbolEncoder(), self._progress
+    def layer(self, number: int, helper: Executor) -> Future[bytes]:
+        """Choose the symbols of the next layer and note what it gains; the helper codes them meanwhile."""
+        portions: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
         for stage in _stages(number, self._channels):
             if stage.plane != self._plane:
                 self._plane = stage.plane
-                progress.begin(stage.plane)
-            portion = progress.portion(stage)
+                self._progress.begin(stage.plane)
+            portion = self._progress.portion(stage)
             exact = self._exact[stage.level].reshape(-1).take(portion.positions)
             symbols = choose_symbols(self._model, stage.plane, portion, exact)
-            progress.settle(stage, portion, symbols, exact)
-            coder.push(symbols, portion.rows, self._model.tables)
+            self._error += self._progress.settle(stage, portion, symbols, exact)
+            portions.append((symbols, portion.rows))
         last, self._psnr = self._psnr, self._measure()
         self.gains_db.append(self._psnr - last)
-        return (b"" if number else bytes([self._complete])) + coder.finish()
+        return helper.submit(self._code, b"" if number else bytes([self._complete]), portions)
+
+    def _code(self, head: bytes, portions: list[tuple[NDArray[np.int32], NDArray[np.int32]]]) -> bytes:
+        coder = SymbolEncoder()
+        for symbols, rows in portions:
+            coder.push(symbols, rows, self._model.tables)
+        return head + coder.finish()
 
     def misjudged(self) -> bool:
         """Whether zeros taken for certain hold a relevant part of the error: no photograph, probably."""
@@ -192,14 +200,16 @@ def choose_symbols(model: DctModel, plane: int, portion: Portion, exact: Floats)
 class DctFrameDecoder:
     """Decodes one frame layer by layer; see `FrameDecoder`."""
 
-    def __init__(self, model: DctModel, picture: PictureInfo) -> None:
-        self._model, self._picture = model, picture
+    def __init__(self, model: DctModel, scratch: Scratch, picture: PictureInfo) -> None:
+        self._model, self._scratch, self._picture = model, scratch, picture
         self._geometry = _geometry(picture)
         self._layers: list[bytes] = []
         self._restart(complete=False)
 
     def _restart(self, complete: bool) -> None:
-        self._progress = Progress(self._model, self._geometry, self._picture.quality_index, complete)
+        self._progress = Progress(
+            self._model, self._geometry, self._picture.quality_index, complete, self._scratch
+        )
         self._plane = 0
 
     def push(self, layer: bytes) -> None:
@@ -237,4 +247,5 @@ class DctFrameDecoder:
 
     def picture(self) -> Image:
         """The picture from the layers pushed so far, (H, W, 3) or (H, W), uint8."""
-        return synthesise(self._progress.known, self._geometry, step_of(self._picture.quality_index))
+        step = step_of(self._picture.quality_index)
+        return synthesise(self._progress.known, self._geometry, step, self._scratch)

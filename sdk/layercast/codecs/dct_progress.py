@@ -10,6 +10,7 @@ frequency in the other channels. Weights and magnitudes are integers held in flo
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from layercast.codecs.dct_layout import CHROMA, CLASS_BOUNDS, FINE, LUMA, STARTS, Stage
 from layercast.codecs.dct_model import CONTEXT_LEVELS, KINDS, MAX_FEATURE, WEIGHT_ONE, DctModel, sources
 from layercast.codecs.dct_quantiser import MAX_MAGNITUDE, PLANES
-from layercast.codecs.dct_transform import Floats, Geometry, apply
+from layercast.codecs.dct_transform import Floats, Geometry, Scratch, apply
 from layercast.errors import CorruptError
 
-_NO_CLASS = 255
+NO_CLASS = 255
 """Class of a coefficient that is zero for certain: never coded in this plane."""
 
 _LEVEL_BITS = 21
@@ -54,14 +55,18 @@ class Progress:
         geometry: of the picture.
         quality_index: 0..255.
         complete: code every coefficient, even those whose context says that they are zero for certain.
+        scratch: working memory, shared by the frames of one codec.
 
     Attributes:
         known: per level, the best reconstruction so far, (C, F, d, a) float32 in final steps.
         bins: per level, magnitudes in bins of the plane last coded, (C, F, d, a) int16.
-        error_change: how much the squared error changed by what is settled, squared steps; the encoder resets it.
+        classes: per part, the class of worth of every coefficient in the plane, (C, f, n) uint8, up to
+            the last of 63 frequencies that is coded at all.
     """
 
-    def __init__(self, model: DctModel, geometry: Geometry, quality_index: int, complete: bool) -> None:
+    def __init__(
+        self, model: DctModel, geometry: Geometry, quality_index: int, complete: bool, scratch: Scratch
+    ) -> None:
         shapes = [(geometry.channels, *shape) for shape in geometry.shapes]
         self.known: list[Floats] = [np.zeros(shape, np.float32) for shape in shapes]
         self.bins: list[NDArray[np.int16]] = [np.zeros(shape, np.int16) for shape in shapes]
@@ -69,22 +74,23 @@ class Progress:
         self._features: list[Floats] = [np.zeros(shape, np.float32) for shape in shapes]
         self._levels: dict[int, NDArray[np.uint8]] = {}
         self.classes: dict[int, NDArray[np.uint8]] = {}
-        self._last: dict[int, int] = {}
         self._model, self._complete = model, complete
         self._bucket = model.bucket(quality_index)
         self._parts = (LUMA, CHROMA) if geometry.channels == 3 else (LUMA,)
-        _, frequencies, down, across = shapes[FINE]
-        largest = len(self._parts) * frequencies * (down + 1) * (across + 1)
-        self._buffers = [np.empty(largest, np.float32) for _ in range(4)]
-        self.error_change = 0.0
+        self._scratch = scratch
 
     def begin(self, plane: int) -> None:
         """Enter a plane: magnitudes count in its steps from here on. Sets the classes of worth."""
         for bins, features in zip(self.bins, self._features, strict=True):
             np.multiply(bins, np.int16(3), out=features, casting="unsafe")
             np.minimum(features, np.float32(MAX_FEATURE), out=features)
-        for part in self._parts:
-            self._rank(plane, part)
+        with ThreadPoolExecutor(
+            1
+        ) as helper:  # luma and chroma at the same time: neither sees the other's result
+            others = [helper.submit(self._rank, plane, part) for part in self._parts[1:]]
+            self._rank(plane, LUMA)
+            for other in others:
+                other.result()
 
     def _rank(self, plane: int, part: int) -> None:
         """Context levels and classes of worth at the start of a plane."""
@@ -94,10 +100,11 @@ class Progress:
             classes -= levels >= bound
         zero = levels < self._certain(STARTS[plane, part])
         zero &= self.bins[FINE][_channels(part), 1:].reshape(levels.shape) == 0
-        classes[zero] = _NO_CLASS
-        self._levels[part], self.classes[part] = levels, classes
-        coded = np.flatnonzero((classes != _NO_CLASS).any((0, 2)))
-        self._last[part] = 2 + int(coded[-1]) if len(coded) else 1
+        classes[zero] = NO_CLASS
+        coded = np.flatnonzero((classes != NO_CLASS).any((0, 2)))
+        count = int(coded[-1]) + 1 if len(coded) else 0
+        self._levels[part] = np.ascontiguousarray(levels[:, :count])
+        self.classes[part] = np.ascontiguousarray(classes[:, :count])
 
     def _certain(self, stage: Stage) -> int:
         """Context level below which a zero is certain in this stage."""
@@ -119,33 +126,33 @@ class Progress:
         shape = (*own.shape[:2], own.shape[2] * own.shape[3])
         band = features[:, stage.first : stage.last].reshape(len(features), -1, shape[2])
         others = [[band[0], band[2]], [band[0], band[1]]] if stage.part == CHROMA else []
-        return own.reshape(shape), self._neighbour_sum(own).reshape(shape), others
+        return own.reshape(shape), self._neighbour_sum(own, stage.part).reshape(shape), others
 
-    def _buffer(self, which: int, shape: tuple[int, ...]) -> Floats:
-        """A scratch array; fresh memory for each would cost more time than the sums themselves."""
-        return self._buffers[which][: int(np.prod(shape))].reshape(shape)
+    def _buffer(self, part: int, which: int, shape: tuple[int, ...]) -> Floats:
+        """A scratch array of a part; the parts may be at work at the same time."""
+        return self._scratch.get(f"{part}.{which}", shape)
 
-    def _neighbour_sum(self, values: Floats) -> Floats:
+    def _neighbour_sum(self, values: Floats, part: int) -> Floats:
         """Sum over each block (4), its neighbours across an edge (2) and a corner (1); borders repeat.
 
         (C, F, d, a) -> (C, F, d, a).
         """
         c, f, d, a = values.shape
-        rows, middle = self._buffer(0, (c, f, d + 1, a)), self._buffer(1, (c, f, d, a))
+        rows, middle = self._buffer(part, 0, (c, f, d + 1, a)), self._buffer(part, 1, (c, f, d, a))
         np.add(values[..., 1:, :], values[..., :-1, :], out=rows[..., 1:-1, :])
         np.add(values[..., 0, :], values[..., 0, :], out=rows[..., 0, :])
         np.add(values[..., -1, :], values[..., -1, :], out=rows[..., -1, :])
         np.add(rows[..., 1:, :], rows[..., :-1, :], out=middle)
-        columns, total = self._buffer(0, (c, f, d, a + 1)), self._buffer(2, (c, f, d, a))
+        columns, total = self._buffer(part, 0, (c, f, d, a + 1)), self._buffer(part, 2, (c, f, d, a))
         np.add(middle[..., 1:], middle[..., :-1], out=columns[..., 1:-1])
         np.add(middle[..., 0], middle[..., 0], out=columns[..., 0])
         np.add(middle[..., -1], middle[..., -1], out=columns[..., -1])
         return np.add(columns[..., 1:], columns[..., :-1], out=total)
 
-    def _context(self, stage: Stage, last: int | None = None) -> NDArray[np.uint8]:
+    def _context(self, stage: Stage, count: int | None = None) -> NDArray[np.uint8]:
         """Context level of every coefficient in the stage's range, (C, f, n), 0..CONTEXT_LEVELS - 1.
 
-        With `last`, only of the frequencies before it.
+        With `count`, only of the first so many frequencies.
         """
         most = self._features[stage.level][_channels(stage.part), : sources(stage)].max((0, 2, 3), initial=0)
         seen = (
@@ -153,9 +160,9 @@ class Progress:
         )  # zeros behind add nothing
         own, around, others = self.inputs(stage, seen)
         weights = self._model.weights(stage)
-        count = (stage.last if last is None else last) - stage.first
+        count = stage.last - stage.first if count is None else count
         shape = (len(own), count, own.shape[2])
-        sums, more = self._buffer(3, shape), self._buffer(0, shape)
+        sums, more = self._buffer(stage.part, 3, shape), self._buffer(stage.part, 0, shape)
         apply(weights.own[:, :count, :seen], own, out=sums)
         sums += weights.bias[self._bucket, :, :count, None]
         sums += apply(weights.around[:, :count, :seen], around, out=more)
@@ -173,9 +180,7 @@ class Progress:
         if stage.worth is None:
             levels = self._context(stage)
         elif stage.fresh and stage.worth:
-            levels = self._levels[stage.part]
-            last = self._last[stage.part]
-            levels[:, : last - 1] = self._context(stage, last)
+            levels = self._levels[stage.part] = self._context(stage, self._levels[stage.part].shape[1])
         else:
             levels = self._levels[stage.part]
         if stage.worth is not None:
@@ -185,31 +190,34 @@ class Progress:
         else:
             chosen = np.arange(levels.size)
         rows = levels.reshape(-1).take(chosen).astype(np.int32)
-        positions = self._positions(stage, chosen)
+        positions = self._positions(stage, levels.shape[1], chosen)
         before = self.bins[stage.level].reshape(-1).take(positions)
         if stage.plane:
             rows += np.minimum(before, KINDS - 1) * np.int32(CONTEXT_LEVELS)
         rows += np.int32(self._model.first_row(stage.plane, stage.level, stage.part))
         return Portion(positions, rows, before)
 
-    def _positions(self, stage: Stage, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Positions within the stage's channels and frequencies to positions within the level."""
+    def _positions(self, stage: Stage, count: int, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Positions within the stage's channels and first `count` frequencies to positions within the level."""
         _, frequencies, down, across = self.bins[stage.level].shape
         plane = down * across
         chosen += stage.first * plane
         if stage.part == CHROMA:
             chosen += plane * frequencies
-            second = np.searchsorted(chosen, (frequencies + stage.last) * plane)
-            chosen[second:] += plane * (frequencies - stage.last + stage.first)
+            second = np.searchsorted(chosen, (frequencies + stage.first + count) * plane)
+            chosen[second:] += plane * (frequencies - count)
         return chosen
 
     def settle(
         self, stage: Stage, portion: Portion, symbols: NDArray[np.int32], exact: Floats | None = None
-    ) -> None:
+    ) -> float:
         """Take the symbols of a stage.
 
-        A symbol is the signed bin where nothing but zero was known, else the trit away from zero. An encoder gives
-        the exact values as well, (N,) in final steps, to account for the error.
+        A symbol is the signed bin where nothing but zero was known, else the trit away from zero.
+
+        Returns:
+            the change of the squared error, in squared steps, if `exact` gives the exact values, (N,) in final
+            steps; otherwise 0.
 
         Raises:
             CorruptError: a magnitude that no encoder makes.
@@ -229,14 +237,16 @@ class Progress:
         values += after
         values *= signs * np.float32(3 ** (PLANES - 1 - stage.plane))
         known = self.known[stage.level].reshape(-1)
+        change = 0.0
         if exact is not None:
             exact = exact.take(changed)
             old, new = exact - known.take(positions), exact - values
-            self.error_change += float(np.vdot(new, new)) - float(np.vdot(old, old))
+            change = float(np.vdot(new, new)) - float(np.vdot(old, old))
         all_signs[positions] = signs
         self.bins[stage.level].reshape(-1)[positions] = after
         self._features[stage.level].reshape(-1)[positions] = np.minimum(after, MAX_FEATURE)
         known[positions] = values
+        return change
 
 
 def _channels(part: int) -> slice:

@@ -12,6 +12,7 @@ every frequency. Nothing here must be exact: only decoded integers reach the con
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -68,6 +69,24 @@ class Geometry:
         """(frequencies, blocks down, blocks across) of each level: 128-pixel, 32-pixel, 8-pixel blocks."""
         d, a = self.down // FAN, self.across // FAN
         return (FAN**2, -(-d // FAN), -(-a // FAN)), (FAN**2, d, a), (BLOCK**2, self.down, self.across)
+
+
+class Scratch:
+    """Arrays that are used over and over: fresh memory for each would cost a fifth of the time of a frame.
+
+    One thread, or tasks that use different names, may use it at a time.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Floats] = {}
+
+    def get(self, name: str, shape: tuple[int, ...]) -> Floats:
+        """An array of that shape, contents undefined; the next call with this name takes it back."""
+        size = math.prod(shape)
+        array = self._arrays.get(name)
+        if array is None or len(array) < size:
+            array = self._arrays[name] = np.empty(size, np.float32)
+        return array[:size].reshape(shape)
 
 
 def _dct(n: int) -> NDArray[np.float64]:
@@ -140,21 +159,20 @@ def _matrices() -> dict[str, Floats]:
     return {name: np.ascontiguousarray(matrix.astype(np.float32)) for name, matrix in made.items()}
 
 
-def _regroup(blocks: Floats, down: int, across: int, *, outward: bool) -> Floats:
+def _regroup(blocks: Floats, out: Floats, *, outward: bool) -> Floats:
     """Blocks on the grid shifted by half a block to blocks on the grid, or back (`outward`).
 
     (C, 8, 8, down + 1, across + 1) <-> (C, 8, 8, down, across); going outward, the half blocks beyond the
     picture mirror it, which makes the overlap filter leave them as they are.
     """
-    h = BLOCK // 2
+    h, down, across = BLOCK // 2, *min(blocks.shape[3:], out.shape[3:])
     halves = ((slice(0, h), slice(h, BLOCK), 0), (slice(h, BLOCK), slice(0, h), 1))
     if not outward:
-        grid = np.empty((blocks.shape[0], BLOCK, BLOCK, down, across), np.float32)
         for i, shifted_i, r in halves:
             for j, shifted_j, c in halves:
-                grid[:, i, j] = blocks[:, shifted_i, shifted_j, r : r + down, c : c + across]
-        return grid
-    shifted = np.empty((blocks.shape[0], BLOCK, BLOCK, down + 1, across + 1), np.float32)
+                out[:, i, j] = blocks[:, shifted_i, shifted_j, r : r + down, c : c + across]
+        return out
+    shifted = out
     for i, shifted_i, r in halves:
         for j, shifted_j, c in halves:
             shifted[:, shifted_i, shifted_j, r : r + down, c : c + across] = blocks[:, i, j]
@@ -165,16 +183,14 @@ def _regroup(blocks: Floats, down: int, across: int, *, outward: bool) -> Floats
     return shifted
 
 
-def apply(matrix: Floats, values: Floats, out: Floats | None = None) -> Floats:
-    """`matrix @ values` for (..., m, k) and (..., k, n), in pieces of columns small enough for the cache.
+def apply(matrix: Floats, values: Floats, out: Floats) -> Floats:
+    """`matrix @ values` into `out`, for (..., m, k) and (..., k, n), in pieces of columns small enough for the cache.
 
     That is also small enough for OpenBLAS to stay in this thread: on busy cores its worker threads make a product
     of half a millisecond take fifty.
     """
     m, k = matrix.shape[-2:]
     n = values.shape[-1]
-    if out is None:
-        out = np.empty((*values.shape[:-2], m, n), np.float32)
     piece = max(1, _ONE_THREAD // max(1, m * k))
     whole = n - n % piece
     if whole:
@@ -202,17 +218,19 @@ def _join(coefficients: Floats, level: str) -> Floats:
     return np.asarray(blocks.reshape(c, FAN, FAN, d, a).transpose(0, 3, 1, 4, 2).reshape(c, d * FAN, a * FAN))
 
 
-def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float) -> list[Floats]:
+def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float, scratch: Scratch) -> list[Floats]:
     """Picture to coefficients.
 
     Args:
         image: (H, W, 3) or (H, W), uint8.
         geometry: its geometry.
         step: quantiser step in 8-bit pixel values (orthonormal scale).
+        scratch: where the work is done.
 
     Returns:
-        One array (channels, frequencies, blocks down, blocks across) per level, coarse to fine, in steps.
-        Frequency 0 of all but the coarsest level is zero: the next coarser level holds it.
+        One array (channels, frequencies, blocks down, blocks across) per level, coarse to fine, in steps; the last
+        one lies in `scratch` as "exact". Frequency 0 of all but the coarsest level is zero: the next coarser level
+        holds it.
     """
     m, g, half = _matrices(), geometry, BLOCK // 2
     pixels = image.reshape(g.height, g.width, g.channels)
@@ -220,14 +238,15 @@ def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float) -> list[F
     pixels = np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")
     pixels = np.pad(pixels, ((half, half), (half, half), (0, 0)), mode="symmetric")
     blocks = pixels.reshape(g.down + 1, BLOCK, g.across + 1, BLOCK, g.channels).transpose(4, 1, 3, 0, 2)
-    values = np.ascontiguousarray(blocks).astype(np.float32)
-    values -= np.float32(MID_GREY)
+    shifted, other, grid, fine = _work(geometry, scratch)
+    shifted[:] = np.ascontiguousarray(blocks)
+    shifted -= np.float32(MID_GREY)
     if g.channels == 3:
-        values = apply(m["colour"], values.reshape(3, -1)).reshape(values.shape)
-    values = apply(m["pre"], values.reshape(g.channels, BLOCK**2, -1))
-    shifted = values.reshape(g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
-    grid = _regroup(shifted, g.down, g.across, outward=False)
-    fine = apply(m["fine"] * np.float32(1 / step), grid.reshape(g.channels, BLOCK**2, -1))
+        apply(m["colour"], shifted.reshape(3, -1), other.reshape(3, -1))
+        shifted, other = other, shifted
+    apply(m["pre"], _flat(shifted), _flat(other))
+    _regroup(other, grid, outward=False)
+    apply(m["fine"] * np.float32(1 / step), _flat(grid), _flat(fine))
     fine = fine.reshape(g.channels, BLOCK**2, g.down, g.across)
     middle = _split(fine[:, 0], "middle")
     d, a = middle.shape[2:]
@@ -237,7 +256,7 @@ def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float) -> list[F
     return [coarse, middle, fine]
 
 
-def synthesise(levels: list[Floats], geometry: Geometry, step: float) -> NDArray[np.uint8]:
+def synthesise(levels: list[Floats], geometry: Geometry, step: float, scratch: Scratch) -> NDArray[np.uint8]:
     """Coefficients in steps to the picture, (H, W, 3) or (H, W), uint8; the inverse of `analyse`.
 
     Frequency 0 of the finer levels is overwritten.
@@ -246,15 +265,30 @@ def synthesise(levels: list[Floats], geometry: Geometry, step: float) -> NDArray
     coarse, middle, fine = levels
     middle[:, 0] = _join(coarse, "coarse")[:, : middle.shape[2], : middle.shape[3]]
     fine[:, 0] = _join(middle, "middle")
-    grid = apply(m["fine_inverse"] * np.float32(step), fine.reshape(g.channels, BLOCK**2, -1))
-    grid = grid.reshape(g.channels, BLOCK, BLOCK, g.down, g.across)
-    shifted = _regroup(grid, g.down, g.across, outward=True)
-    values = apply(m["post"], shifted.reshape(g.channels, BLOCK**2, -1))
+    shifted, other, grid, _ = _work(geometry, scratch)
+    apply(m["fine_inverse"] * np.float32(step), fine.reshape(g.channels, BLOCK**2, -1), _flat(grid))
+    _regroup(grid, shifted, outward=True)
+    apply(m["post"], _flat(shifted), _flat(other))
     if g.channels == 3:
-        values = apply(m["colour_inverse"], values.reshape(3, -1))
-    values += np.float32(MID_GREY + 0.5)
-    np.clip(values, 0, 255, out=values)
-    blocks = values.astype(np.uint8).reshape(g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
+        apply(m["colour_inverse"], other.reshape(3, -1), shifted.reshape(3, -1))
+        other = shifted
+    other += np.float32(MID_GREY + 0.5)
+    np.clip(other, 0, 255, out=other)
+    blocks = other.astype(np.uint8)
     pixels = blocks.transpose(3, 1, 4, 2, 0).reshape((g.down + 1) * BLOCK, (g.across + 1) * BLOCK, g.channels)
     pixels = pixels[half : half + g.height, half : half + g.width]
     return np.ascontiguousarray(pixels if g.channels == 3 else pixels[..., 0])
+
+
+def _work(g: Geometry, scratch: Scratch) -> tuple[Floats, Floats, Floats, Floats]:
+    """Two arrays of blocks on the shifted grid, two on the grid, (C, 8, 8, blocks down, blocks across)."""
+    shifted = (g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
+    grid = (g.channels, BLOCK, BLOCK, g.down, g.across)
+    names = (("shifted", shifted), ("other", shifted), ("grid", grid), ("exact", grid))
+    a, b, c, d = (scratch.get(name, shape) for name, shape in names)
+    return a, b, c, d
+
+
+def _flat(blocks: Floats) -> Floats:
+    """(C, 8, 8, d, a) as (C, 64, d * a)."""
+    return blocks.reshape(len(blocks), BLOCK**2, -1)
