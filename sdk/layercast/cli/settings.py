@@ -72,9 +72,8 @@ def add_settings(parser: argparse.ArgumentParser, settings: Sequence[Setting]) -
         group = groups.get(setting.group)
         if group is None:
             group = groups[setting.group] = parser.add_argument_group(setting.group)
-        text = setting.help + (
-            f" (default {setting.default})" if setting.default not in (None, False) else ""
-        )
+        default = "on" if setting.default is True else setting.default
+        text = setting.help + (f" (default {default})" if default else "")
         kind: dict[str, Any] = {"type": setting.parse, "metavar": setting.metavar}
         if setting.parse is None:
             kind = {"action": argparse.BooleanOptionalAction}

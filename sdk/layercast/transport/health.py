@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -42,10 +43,10 @@ def add_health(server: grpc.aio.Server, gate: Gate) -> bool:
         async def Check(self, request: Any, context: Any) -> Any:
             if request.service not in SERVICES:
                 await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
-            return await _counted(gate, context, _answer(status()))
+            return await _counted(gate, context, partial(_answer, status()))
 
         async def Watch(self, request: Any, context: Any) -> None:
-            await _counted(gate, context, self._watch(request, context))
+            await _counted(gate, context, partial(self._watch, request, context))
 
         async def _watch(self, request: Any, context: Any) -> None:
             if request.service not in SERVICES:
@@ -80,11 +81,11 @@ async def _answer(message: Any) -> Any:
     return message
 
 
-async def _counted(gate: Gate, context: Any, work: Awaitable[Any]) -> Any:
+async def _counted(gate: Gate, context: Any, work: Callable[[], Awaitable[Any]]) -> Any:
     """`work` as a call like any other: so many per peer, and so often."""
     try:
         with gate.admission.call(context.peer()):
-            return await work
+            return await work()
     except LayercastError as error:
         gate.count(error, context.peer())
         await context.abort(*to_status(error))

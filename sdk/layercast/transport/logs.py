@@ -10,7 +10,7 @@ import datetime
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -50,14 +50,15 @@ class Formatter(logging.Formatter):
         return " ".join([stamp, level, message.replace("\n", " "), *pairs])
 
 
-def configure(form: str, level: str) -> None:
-    """Write the lines of all of layercast's loggers to stderr; a second call replaces the first.
+def configure(form: str, level: str, stream: TextIO | None = None) -> None:
+    """Write the lines of all of layercast's loggers to `stream`; a second call replaces the first.
 
     Args:
         form: one of FORMATS.
         level: the least of LEVELS that is written.
+        stream: stderr by default.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Formatter(form))
     logger = logging.getLogger("layercast")
     logger.handlers[:] = [handler]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from layercast.errors import ConfigError, ConnectError, LayercastError, RefusedError, StreamNotFoundError
+from layercast.errors import ConfigError, LayercastError, RefusedError, StreamNotFoundError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.admission import Bucket
 from layercast.transport.allocators import Allocators
@@ -35,7 +35,7 @@ from layercast.transport.limits import (
 )
 from layercast.transport.link import EOF
 from layercast.transport.publisher import Publisher
-from layercast.transport.status import OverLimitError, TakenError
+from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError, TakenError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
 from layercast.transport.tasks import cancel_and_wait, first_of, limited
 from layercast.transport.upstream import Upstream
@@ -185,7 +185,13 @@ class Relay:
         if self._metrics_listen is not None:
             from layercast.transport.metrics import MetricsServer
 
-            self._metrics = MetricsServer(self._metrics_listen, self.statistics, self._metrics_per_receiver)
+            try:
+                self._metrics = MetricsServer(
+                    self._metrics_listen, self.statistics, self._metrics_per_receiver
+                )
+            except LayercastError:
+                await server.stop(None)
+                raise
         await server.start()
         self._server = server
         self._sweeper = asyncio.create_task(self._sweep(), name="layercast relay sweep")
@@ -209,8 +215,8 @@ class Relay:
         self._gate.leaving.set()
         for stream in self._streams.values():
             if isinstance(stream.source, Publisher):
-                stream.source.end(ConnectError("the relay is shutting down"))
-            stream.fail(ConnectError("the relay is shutting down"))
+                stream.source.end(LeavingError(LEAVING))
+            stream.fail(LeavingError(LEAVING))
         await server.stop(CLOSE_TIMEOUT_S)
         await cancel_and_wait(self._sweeper)
         if self._metrics is not None:
@@ -277,7 +283,7 @@ class Relay:
                     f"stream {stream.name} already has a sender",
                     hint="choose another name, or stop the other sender",
                 )
-            present.end(ConnectError("the sender connected again"))
+            present.end(DroppedError("replaced", "the sender connected again"))
         stream.source = publisher
         self._close_upstream(stream.name)
 
@@ -355,7 +361,7 @@ class Relay:
             for stream in self._streams.values():
                 for subscriber in stream.subscribers:
                     if subscriber.outbox.silent_s(now_s) > self._limits.ack_timeout_s:
-                        subscriber.end(ConnectError("no acknowledgement for too long"))
+                        subscriber.end(DroppedError("silent", "no acknowledgement for too long"))
 
     # --- streams --------------------------------------------------------------------------------------------
 

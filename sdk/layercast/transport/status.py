@@ -42,6 +42,14 @@ class AccessError(AuthError):
         self.reason = reason
 
 
+class DroppedError(ConnectError):
+    """A call that the relay gave up; `reason` is what it is counted under. The peer may come again."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class LeavingError(ConnectError):
     """The relay is being shut down: another one, or the same one later, serves the stream."""
 
