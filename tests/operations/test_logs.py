@@ -45,10 +45,10 @@ def test_calls_are_lines_of_json(lines):
 
     use()
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [(each["event"], each["right"]) for each in events][:2] == [
+    assert {(each["event"], each["right"]) for each in events} >= {
         ("call began", "publish"),
         ("call began", "subscribe"),
-    ]
+    }
     for each in events:
         assert each["level"] == "info"
         assert each["stream"] == "cam"

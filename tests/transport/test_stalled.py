@@ -81,7 +81,7 @@ async def test_a_subscriber_that_stays_silent_is_dropped_and_counted():
             await sender.send_unit(unit(number, [UNIT_BYTES // LAYERS] * LAYERS))
             await take(honest, 1)
             number += 1
-        assert relay.statistics().refused == {"connect": 1}
+        assert relay.statistics().refused == {"silent": 1}
 
 
 @live
