@@ -31,8 +31,8 @@ from models.training.sketch import load_sketch
 
 MUON_RATE = 0.02
 ADAM_RATES = {"linear": 1e-3, "rest": 3e-3, "exact": 3e-3}
-"""The exact prior is AdamW's: Muon's full-rank steps drive its clipped activations into their bounds (measured:
-after 100 steps plane 1 cost 0.018 with AdamW and 0.28 with Muon)."""
+"""The exact prior is AdamW's. Under Muon at 0.005 without weight decay its clipped activations saturated and died; in
+one 45-second comparison each, from the same weights, AdamW at 3e-3 ended at 0.082, Muon at 3e-3 at 0.085."""
 
 WARM_UP_STEPS = 200
 EMA_DECAY = 0.998
