@@ -1,6 +1,7 @@
 """relay, send and receive as processes: pictures arrive within the budget, and everything ends cleanly."""
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def test_a_stream_reaches_a_folder_and_a_recording_at_once(relay, tmp_path):
         code, out, err = finished(recorder)
         assert code == 0, err
         assert out.startswith("8 frames")
-        assert "4.0 of 4 layers" in out
+        # The first frame may have been sent when only the viewer, with its two layers, had asked.
+        assert float(re.search(r"([\d.]+) of 4 layers", out)[1]) >= 3.7
         code, out, err = finished(viewer)
         assert code == 0, err
         assert "2.0 of 4 layers" in out
