@@ -35,7 +35,7 @@ LIMITS = (
     Setting("max_streams", count, "N", "names with a sender or a receiver", 256, "limits"),
     Setting("max_subscribers", count, "N", "over all streams", 1024, "limits"),
     Setting("max_subscribers_per_stream", count, "N", "of each stream", None, "limits"),
-    Setting("max_connections", count, "N", "TCP connections, also of strangers", 4096, "limits"),
+    Setting("max_connections", count, "N", "TCP connections, also of strangers", 1536, "limits"),
     Setting("max_calls_per_peer", count, "N", "at once from one address (IPv6: one /64)", 512, "limits"),
     Setting("max_attempts_per_s", per_second, "R", "calls per second from one address", 20.0, "limits"),
     Setting("max_unit_bytes", quantity, "N", "largest frame (default 32 MiB)", None, "limits"),

@@ -65,8 +65,9 @@ of 120 s lets a stranger hold many."""
 IDLE_CONNECTION_S = 10.0
 """A connection without a call is closed after this, in seconds: ours make their call at once."""
 
-MAX_CONNECTIONS = 4096
-"""TCP connections of a relay, by default; a file descriptor each."""
+MAX_CONNECTIONS = 1536
+"""TCP connections of a relay, by default: a fifth more than its streams and subscribers need. Each that a flood holds
+costs memory and time (measured: docs/operations.md)."""
 
 MAX_CALLS_PER_CONNECTION = 16
 """Ours make one; health checks a few."""
