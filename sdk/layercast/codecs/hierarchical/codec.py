@@ -139,20 +139,26 @@ class HierarchicalDecoder:
         """Every symbol, mean and distribution known so far, as bytes: two exact ends have the same."""
         return self._walk.state()
 
-    def picture(self) -> NDArray[np.uint8]:
-        """The picture from the layers so far, (H, W, 3) or (H, W) uint8; mid-grey before the first."""
+    def synthesis_inputs(self) -> dict[str, NDArray[Any]]:
+        """What synthesis gets for the layers so far, by input name: latents, their precision, the inverse gain."""
         info, walk = self._info, self._walk
-        shape = (info.height, info.width, 3) if info.channels == 3 else (info.height, info.width)
-        if walk.layer == 0:
-            return np.full(shape, GREY, np.uint8)
         walk.look_ahead()
         latents, missing = walk.known()
         quality = info.quality_index / 255
-        precision = np.array([[quality - self._model.plane_quality * m for m in missing]], np.float32)
         feeds: dict[str, NDArray[Any]] = dict(zip(("z32", "z16", "z8"), latents, strict=True))
-        feeds["precision"] = precision
+        feeds["precision"] = np.array(
+            [[quality - self._model.plane_quality * m for m in missing]], np.float32
+        )
         feeds["inverse_gain"] = np.array([math.exp(-self._model.log_gain(info.quality_index))], np.float32)
-        image: NDArray[np.uint8] = self._model.synthesis.run(feeds)["image"][0]
+        return feeds
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The picture from the layers so far, (H, W, 3) or (H, W) uint8; mid-grey before the first."""
+        info = self._info
+        shape = (info.height, info.width, 3) if info.channels == 3 else (info.height, info.width)
+        if self._walk.layer == 0:
+            return np.full(shape, GREY, np.uint8)
+        image: NDArray[np.uint8] = self._model.synthesis.run(self.synthesis_inputs())["image"][0]
         image = image[: info.height, : info.width]
         if info.channels == 1:
             grey: NDArray[np.uint8] = np.rint(image.mean(2)).astype(np.uint8)
