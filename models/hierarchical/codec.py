@@ -44,7 +44,8 @@ class Cut:
 
 @dataclass
 class Result:
-    """Picture (B, 3, H, W), and bits per sample (B,) of: the direct prior, plane 0, plane 1, plane 2."""
+    """Picture (B, 3, H, W); bits per sample of the direct prior (`full`,), of plane 0 (B,), of planes 1 and 2
+    (`refined`,)."""
 
     picture: Tensor
     direct: Tensor
@@ -71,11 +72,16 @@ class Codec(nn.Module):
         low, high = self.config.log_gain(0.0), self.config.log_gain(1.0)
         return (low + q * (high - low))[:, None, None, None]
 
-    def planes(self, scaled: list[Tensor], q: Tensor, keep: Tensor) -> tuple[list[Level], list[list[Trits]]]:
-        """Plane 0's levels and both refinement planes' distributions, for latents in final steps."""
+    def planes(
+        self, scaled: list[Tensor], q: Tensor, keep: Tensor, refined: int
+    ) -> tuple[list[Level], list[list[Trits]]]:
+        """Plane 0's levels, and both refinement planes' distributions of the last `refined` samples, for latents
+        in final steps."""
         basis = hat_basis(q, self.config.knots)
-        levels, context = self.base([y.detach() / 9 for y in scaled], basis, keep, self.exact)
+        every, context = self.base([y.detach() / 9 for y in scaled], basis, keep, self.exact)
         unit = 2.0**SCALE.fraction
+        levels = [Level(*(t[len(q) - refined :] for t in vars(level).values())) for level in every]
+        context, basis = [c[len(q) - refined :] for c in context], basis[len(q) - refined :]
         values = [v.value.detach() for v in levels]
         first, context = self.plane1(
             values, [v.symbol for v in levels], [v.index / unit for v in levels], context, basis
@@ -83,9 +89,11 @@ class Codec(nn.Module):
         thirds = [torch.round(v.final / 3) for v in levels]
         values = [3 * v.mean.detach() + t for v, t in zip(levels, thirds, strict=True)]
         second, _ = self.plane2(values, thirds, [t.centre for t in first], context, basis)
-        return levels, [first, second]
+        return every, [first, second]
 
-    def forward(self, x: Tensor, q: Tensor, cut: Cut, full: int, hard: bool = False) -> Result:
+    def forward(
+        self, x: Tensor, q: Tensor, cut: Cut, full: int, hard: bool = False, refined: int | None = None
+    ) -> Result:
         """Encode and decode.
 
         Args:
@@ -94,34 +102,43 @@ class Codec(nn.Module):
             cut: where each sample is cut.
             full: the first `full` samples are not cut; only these train analysis and the direct prior.
             hard: bits of rounded symbols (evaluation) instead of noisy ones.
+            refined: planes 1 and 2 are computed for so many samples at the end, at least those that are cut; None
+                for all.
         """
+        refined = len(x) if refined is None else max(refined, len(x) - full)
+        late = slice(len(x) - refined, None)
         gains = [g + self.log_gain(q) for g in self.gain]
         scaled = [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
         keep = (cut.levels[:, None] > torch.arange(4, device=x.device)).float()
-        levels, (first, second) = self.planes(scaled, q, keep)
+        levels, (first, second) = self.planes(scaled, q, keep, refined)
 
         bits0, bits1, bits2, rounded, latents, precision = 0, 0, 0, [], [], []
-        whole = (cut.levels == 4).float()
+        whole = (cut.levels[late] == 4).float()
+        ends = Cut(*(t[full:] for t in vars(cut).values()))
         for i, (y, level) in enumerate(zip(scaled, levels, strict=True)):
             noise = None if hard else torch.rand_like(y) - 0.5
             bits0 = bits0 + level.bits(y.detach() / 9, noise).sum((1, 2, 3))
             thirds = torch.round(level.final / 3)
             trit1, trit2 = thirds - 3 * level.symbol, level.final - 3 * thirds
             log1, log2 = first[i].log_probabilities(), second[i].log_probabilities()
-            bits1 = bits1 + trit_bits(log1, trit1) * whole
-            bits2 = bits2 + trit_bits(log2, trit2) * whole
+            bits1 = bits1 + trit_bits(log1, trit1[late]) * whole
+            bits2 = bits2 + trit_bits(log2, trit2[late]) * whole
             z = 9 * level.mean.detach() + level.final
             rounded.append(y + (z - y).detach())
-            with torch.no_grad():
-                part, missing = cut_level(
-                    level, thirds, (log1, log2), cut, keep_of(i, keep, y), self.gain[i].detach()
-                )
-            arrived = torch.cat([rounded[i][:full], part[full:]])
-            latents.append(arrived * torch.exp(-gains[i]))
-            precision.append(q - self.config.plane_quality * missing)
+            known, missing = [rounded[i][:full]], [torch.zeros(full, device=x.device)]
+            if full < len(x):
+                with torch.no_grad():
+                    logs = tuple(log[:, refined - len(x) + full :] for log in (log1, log2))
+                    end = Level(*(t[full:] for t in vars(level).values()))
+                    kept = keep_of(i, keep[full:], y)
+                    part, planes = cut_level(end, thirds[full:], logs, ends, kept, self.gain[i].detach())
+                    known.append(part)
+                    missing.append(planes)
+            latents.append(torch.cat(known) * torch.exp(-gains[i]))
+            precision.append(q - self.config.plane_quality * torch.cat(missing))
         direct = self.direct([y[:full] for y in scaled], [z[:full] for z in rounded], q[:full], hard)
         picture = self.synthesis(tuple(latents), torch.stack(precision, 1))
-        return Result(picture, direct, [bits0 * whole, bits1, bits2])
+        return Result(picture, direct, [bits0 * (cut.levels == 4), bits1, bits2])
 
 
 def keep_of(i: int, keep: Tensor, y: Tensor) -> Tensor:

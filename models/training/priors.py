@@ -33,7 +33,7 @@ def bits_of_planes(model: Codec, x: Tensor, q: Tensor) -> list[Tensor]:
     with torch.no_grad():
         gain = model.log_gain(q)
         scaled = [y * torch.exp(g + gain) for y, g in zip(model.analysis(x), model.gain, strict=True)]
-    levels, (first, second) = model.planes(scaled, q, torch.ones(len(x), 4, device=x.device))
+    levels, (first, second) = model.planes(scaled, q, torch.ones(len(x), 4, device=x.device), len(x))
     bits = [torch.zeros(len(x), device=x.device) for _ in range(3)]
     for i, (y, level) in enumerate(zip(scaled, levels, strict=True)):
         thirds = torch.round(level.final / 3)

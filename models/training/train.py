@@ -56,6 +56,12 @@ def arguments() -> argparse.Namespace:
     ap.add_argument("--piece", type=float, default=1e9, help="stop this piece after so many minutes")
     ap.add_argument("--batch", type=int, default=8)
     ap.add_argument("--cuts", type=int, default=2, help="samples of a batch that are cut")
+    ap.add_argument(
+        "--refined",
+        type=int,
+        help="samples of a batch that train planes 1 and 2, at least the cut ones (all); few leave the time to the "
+        "transforms when `priors` follows",
+    )
     ap.add_argument("--crop", type=int, default=160)
     ap.add_argument("--rate", type=float, default=1.0, help="factor on every learning rate")
     ap.add_argument("--exact-from", type=float, default=EXACT_FROM)
@@ -152,7 +158,7 @@ class Run:
         q = torch.rand(o.batch, device=o.device)
         cut, full = random_cut(o.batch, o.cuts, o.device), o.batch - o.cuts
         low, high = self.config.log_lambda
-        result = self.model(x, q, cut, full)
+        result = self.model(x, q, cut, full, refined=o.refined)
         pixels = x.shape[2] * x.shape[3]
         reached = cut_quality(cut, q, self.config)
         lam = torch.exp(low + q * (high - low)) * 255**2
@@ -160,7 +166,7 @@ class Run:
         mse = (result.picture.float() - x).pow(2).mean((1, 2, 3))
         distortion = (lam_reached.sqrt() * mse).mean()
         direct = (result.direct / pixels / lam[:full].sqrt()).sum() / o.batch
-        planes = [(bits / pixels / lam.sqrt()).mean() for bits in result.planes]
+        planes = [(bits / pixels / lam[-len(bits) :].sqrt()).mean() for bits in result.planes]
         loss = 3 * (distortion + direct + sum(planes))
         self.muon.zero_grad()
         self.adam.zero_grad()

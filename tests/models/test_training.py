@@ -119,7 +119,15 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
         "fresh": [],
         "mixed": False,
     }
-    values |= {"batch": 2, "cuts": 1, "crop": 64, "rate": 1.0, "exact_from": 0.5, "device": "cpu"}
+    values |= {
+        "batch": 2,
+        "cuts": 1,
+        "crop": 64,
+        "rate": 1.0,
+        "exact_from": 0.5,
+        "refined": None,
+        "device": "cpu",
+    }
     return argparse.Namespace(**(values | changes))
 
 
