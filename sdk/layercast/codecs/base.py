@@ -5,7 +5,7 @@ The one rule: *any prefix of the layers decodes*. A codec never sees the network
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
@@ -97,3 +97,13 @@ class Codec(Protocol):
 
     def decode(self, layers: Sequence[bytes], picture: PictureInfo) -> Image:
         """Decode a prefix of the layers (possibly none: a mid-grey picture) in one call."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """What a codec has besides that says where its time goes; optional."""
+
+    @property
+    def stage_times(self) -> Mapping[str, float]:
+        """Seconds by stage of the last `encode` or `decode`, empty before the first; names from
+        `layercast.codecs.stages.STAGES`. They add up to no more than the call took."""

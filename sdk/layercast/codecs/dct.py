@@ -11,7 +11,7 @@ of worth, so that every prefix is a good picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,6 +24,7 @@ from layercast.codecs.dct_model import DctModel, load_model
 from layercast.codecs.dct_progress import Portion, Progress
 from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES, coarsen, quantise
 from layercast.codecs.dct_transform import MID_GREY, Floats, Geometry, Scratch, analyse, synthesise
+from layercast.codecs.stages import StageClock
 from layercast.entropy import SymbolDecoder, SymbolEncoder
 from layercast.errors import CodecError, CorruptError, PictureError
 
@@ -78,6 +79,7 @@ class DctCodec:
 
     def __init__(self) -> None:
         self._model, self._scratch = load_model(), Scratch()
+        self.stage_times: Mapping[str, float] = {}
 
     @property
     def layer_table(self) -> tuple[LayerInfo, ...]:
@@ -103,13 +105,17 @@ class DctCodec:
         picture = PictureInfo(
             image.shape[1], image.shape[0], 3 if image.ndim == 3 else 1, round(quality * 255)
         )
+        clock = StageClock()
         with ThreadPoolExecutor(1) as helper:
-            encoder = FrameEncoder(self._model, self._scratch, image, picture, complete=False)
+            encoder = FrameEncoder(self._model, self._scratch, image, picture, False, clock)
             layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
             if encoder.misjudged():
-                encoder = FrameEncoder(self._model, self._scratch, image, picture, complete=True)
+                encoder = FrameEncoder(self._model, self._scratch, image, picture, True, clock)
                 layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
-        return EncodedFrame(tuple(layer.result() for layer in layers), picture, tuple(encoder.gains_db))
+        coded = tuple(layer.result() for layer in layers)
+        clock.spent("entropy")
+        self.stage_times = clock.seconds
+        return EncodedFrame(coded, picture, tuple(encoder.gains_db))
 
     def start(self, picture: PictureInfo) -> DctFrameDecoder:
         """A decoder for one frame.
@@ -124,19 +130,28 @@ class DctCodec:
         decoder = self.start(picture)
         for layer in layers:
             decoder.push(layer)
-        return decoder.picture()
+        image = decoder.picture()
+        self.stage_times = decoder.stage_times
+        return image
 
 
 class FrameEncoder:
     """One frame on its way to layers."""
 
     def __init__(
-        self, model: DctModel, scratch: Scratch, image: Image, picture: PictureInfo, complete: bool
+        self,
+        model: DctModel,
+        scratch: Scratch,
+        image: Image,
+        picture: PictureInfo,
+        complete: bool,
+        clock: StageClock,
     ) -> None:
         geometry = _geometry(picture)
         step = step_of(picture.quality_index)
-        self._model, self._channels = model, picture.channels
+        self._model, self._channels, self._clock = model, picture.channels, clock
         self._exact = analyse(image, geometry, step, scratch)
+        clock.spent("analysis")
         self._complete = complete
         self._progress = Progress(model, geometry, picture.quality_index, complete, scratch)
         self._plane = 0
@@ -145,6 +160,7 @@ class FrameEncoder:
         grey = image.astype(np.float32) - np.float32(MID_GREY)
         self._psnr = 10 * float(np.log10(255.0**2 * image.size / max(float(np.vdot(grey, grey)), 1.0)))
         self.gains_db: list[float] = []
+        clock.spent("gains")
 
     def _measure(self) -> float:
         """PSNR in dB of what is coded so far; the transform is orthonormal, or nearly so."""
@@ -158,9 +174,12 @@ class FrameEncoder:
                 self._plane = stage.plane
                 self._progress.begin(stage.plane)
             portion = self._progress.portion(stage)
+            self._clock.spent("prior")
             exact = self._exact[stage.level].reshape(-1).take(portion.positions)
             symbols = choose_symbols(self._model, stage.plane, portion, exact)
+            self._clock.spent("choice")
             self._error += self._progress.settle(stage, portion, symbols, exact)
+            self._clock.spent("prior")
             portions.append((symbols, portion.rows))
         last, self._psnr = self._psnr, self._measure()
         self.gains_db.append(self._psnr - last)
@@ -178,6 +197,7 @@ class FrameEncoder:
         for exact, bins in zip(self._exact, self._progress.bins, strict=True):
             missed = exact[(bins == 0) & (np.abs(exact) > _MISSED)]
             lost += float(np.vdot(missed, missed))
+        self._clock.spent("choice")
         return lost > _MISSED_SHARE * self._error
 
 
@@ -204,7 +224,13 @@ class DctFrameDecoder:
         self._model, self._scratch, self._picture = model, scratch, picture
         self._geometry = _geometry(picture)
         self._layers: list[bytes] = []
+        self._clock = StageClock()
         self._restart(complete=False)
+
+    @property
+    def stage_times(self) -> Mapping[str, float]:
+        """Seconds by stage so far; see `Timed`."""
+        return self._clock.seconds
 
     def _restart(self, complete: bool) -> None:
         self._progress = Progress(
@@ -219,6 +245,7 @@ class DctFrameDecoder:
             CorruptError: the bytes are not a valid layer; the layers before it stay decoded.
             CodecError: all layers have been pushed.
         """
+        self._clock.resume()
         if len(self._layers) == len(LAYER_TABLE):
             raise CodecError("the frame already has all its layers", hint="start a new decoder")
         try:
@@ -242,10 +269,16 @@ class DctFrameDecoder:
                 self._plane = stage.plane
                 self._progress.begin(stage.plane)
             portion = self._progress.portion(stage)
+            self._clock.spent("prior")
             symbols = coder.decode(portion.rows, self._model.tables)
+            self._clock.spent("entropy")
             self._progress.settle(stage, portion, symbols)
+            self._clock.spent("prior")
 
     def picture(self) -> Image:
         """The picture from the layers pushed so far, (H, W, 3) or (H, W), uint8."""
+        self._clock.resume()
         step = step_of(self._picture.quality_index)
-        return synthesise(self._progress.known, self._geometry, step, self._scratch)
+        image = synthesise(self._progress.known, self._geometry, step, self._scratch)
+        self._clock.spent("synthesis")
+        return image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from layercast.codecs.hierarchical.chooser import Chooser
 from layercast.codecs.hierarchical.meter import Meter
 from layercast.codecs.hierarchical.model import Model
 from layercast.codecs.hierarchical.walk import STRIDE, Walk, layer_table
+from layercast.codecs.stages import StageClock
 from layercast.entropy import SymbolDecoder, encode_symbols
 from layercast.errors import CorruptError, PictureError
 from layercast.runtime import SessionOptions
@@ -58,6 +59,7 @@ class HierarchicalCodec:
     ) -> None:
         self.model = Model(model, SessionOptions(provider, threads, optimise))
         self.thrift = thrift
+        self.stage_times: Mapping[str, float] = {}
         if self_test:
             self.model.self_test()
 
@@ -75,19 +77,28 @@ class HierarchicalCodec:
         Raises:
             PictureError: unsupported shape, dtype or size.
         """
-        picture = picture_info(image, quality)
+        picture, clock = picture_info(image, quality), StageClock()
         latents = self.analyse(image, picture)
+        clock.spent("analysis")
         walk = Walk(self.model, grid_of(picture), picture.quality_index)
         chooser = Chooser(self.model, walk, latents, self.thrift)
         meter = Meter(self.model, walk, latents, picture.quality_index)
         layers = []
         while not walk.complete:
             rows, tables = walk.rows()
+            clock.spent("prior")
             symbols = chooser.symbols()
+            clock.spent("choice")
             layers.append(encode_symbols(symbols, rows, tables))
+            clock.spent("entropy")
             meter.before_put()
+            clock.spent("gains")
             walk.put(symbols)
-        return EncodedFrame(tuple(layers), picture, meter.gains())
+            clock.spent("prior")
+        gains = meter.gains()
+        clock.spent("gains")
+        self.stage_times = clock.seconds
+        return EncodedFrame(tuple(layers), picture, gains)
 
     def start(self, picture: PictureInfo) -> HierarchicalDecoder:
         """A decoder for one frame.
@@ -102,7 +113,9 @@ class HierarchicalCodec:
         decoder = self.start(picture)
         for layer in layers:
             decoder.push(layer)
-        return decoder.picture()
+        image = decoder.picture()
+        self.stage_times = decoder.stage_times
+        return image
 
     def analyse(self, image: NDArray[np.uint8], picture: PictureInfo) -> NDArray[np.float32]:
         """Latents in final steps, flat, strides 32, 16, 8."""
@@ -122,7 +135,13 @@ class HierarchicalDecoder:
     def __init__(self, model: Model, picture: PictureInfo) -> None:
         check_size(picture.width, picture.height, picture.channels)
         self._model, self._info = model, picture
+        self._clock = StageClock()
         self._walk = Walk(model, grid_of(picture), picture.quality_index)
+
+    @property
+    def stage_times(self) -> Mapping[str, float]:
+        """Seconds by stage so far; see `Timed`."""
+        return self._clock.seconds
 
     def push(self, layer: bytes) -> None:
         """Take the next layer.
@@ -132,8 +151,13 @@ class HierarchicalDecoder:
         """
         if self._walk.complete:
             raise CorruptError(f"more than {self._walk.layers} layers", hint="the frame is complete")
+        self._clock.resume()
         rows, tables = self._walk.rows()
-        self._walk.put(SymbolDecoder(layer).decode(rows, tables))
+        self._clock.spent("prior")
+        symbols = SymbolDecoder(layer).decode(rows, tables)
+        self._clock.spent("entropy")
+        self._walk.put(symbols)
+        self._clock.spent("prior")
 
     def state(self) -> bytes:
         """Every symbol, mean and distribution known so far, as bytes: two exact ends have the same."""
@@ -158,12 +182,15 @@ class HierarchicalDecoder:
         shape = (info.height, info.width, 3) if info.channels == 3 else (info.height, info.width)
         if self._walk.layer == 0:
             return np.full(shape, GREY, np.uint8)
-        image: NDArray[np.uint8] = self._model.synthesis.run(self.synthesis_inputs())["image"][0]
+        self._clock.resume()
+        feeds = self.synthesis_inputs()
+        self._clock.spent("prior")
+        image: NDArray[np.uint8] = self._model.synthesis.run(feeds)["image"][0]
+        self._clock.spent("synthesis")
         image = image[: info.height, : info.width]
-        if info.channels == 1:
-            grey: NDArray[np.uint8] = np.rint(image.mean(2)).astype(np.uint8)
-            return grey
-        return np.ascontiguousarray(image)
+        image = np.rint(image.mean(2)).astype(np.uint8) if info.channels == 1 else np.ascontiguousarray(image)
+        self._clock.spent("conversion")
+        return image
 
 
 def grid_of(picture: PictureInfo) -> tuple[int, int]:
