@@ -17,7 +17,7 @@ from typing import Any
 
 from layercast.bitstream import FrameHeader, PictureInfo, StreamDescription, pack, read_index
 from layercast.transport._pb import transport_pb2 as pb
-from layercast.transport.acks import make_ack
+from layercast.transport.acks import Arrival
 from layercast.transport.channel import bind, make_server, method_handlers, open_channel
 from layercast.transport.limits import MAX_UNIT_BYTES, RelayLimits
 from layercast.transport.link import EOF
@@ -172,10 +172,13 @@ async def receivers(kind: str, target: str, streams: list[int], shares: list[flo
 
 
 async def _receive(target: str, stream: str, share: float, bps: float, count: Count) -> None:
-    def on_unit(unit: bytes) -> pb.Ack:
-        header = read_index(unit).header
-        count.add(len(unit), time.time() - header.timestamp_us / 1e6)
-        return make_ack(header.frame_id, len(unit), time.monotonic())
+    def on_unit(unit: bytes) -> Arrival:
+        index = read_index(unit)
+        header, captured_s = index.header, index.header.timestamp_us / 1e6
+        count.add(len(unit), time.time() - captured_s)
+        return Arrival(
+            header.frame_id, len(unit), time.monotonic(), captured_s, index.kept, header.total_layers
+        )
 
     async def on_session(_info: pb.StreamInfo) -> None:
         pass

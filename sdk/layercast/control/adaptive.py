@@ -36,6 +36,13 @@ LATE_S = 0.03
 DECODE_LAG_S = 0.3
 """A receiver whose oldest frame waits longer than this for its consumer gets no upgrades, seconds."""
 
+CALM_S = 0.15
+"""While the link is clear and takes everything, a decision is good for the frames of so long, seconds: following a link
+that needs no following was half of what a relay adds to a plain fan-out."""
+
+CALM_GROWTH = 1.25
+"""... but not for a frame that is larger than the one decided on by more than this."""
+
 SHARE_EVERY_S = 0.1
 """How often the rate is divided anew among several streams, seconds: three frames at 30 frames/s."""
 
@@ -132,6 +139,15 @@ class Peer:
         """The rate cut a frame; it may grow."""
         self._limited_s = now_s
 
+    def is_calm(self, wait_s: float, frame_bits: float, interval_s: float) -> bool:
+        """Whether the link takes all of its one stream, frames of up to `frame_bits`, far below its cap."""
+        return (
+            self.rate.state == "enough"
+            and wait_s < CLEAR_S
+            and len(self._streams) == 1
+            and self._cap_bps * interval_s > 2 * frame_bits
+        )
+
     def learn(self, now_s: float, decode_lag_s: float) -> None:
         """An acknowledgement changed what is known of the link."""
         limited = now_s - self._limited_s < LIMITED_S and self.rate.rate_bps <= self._cap_bps
@@ -169,6 +185,8 @@ class AdaptiveAllocator:
         self._frames: OrderedDict[int, None] = OrderedDict()
         self._gains_db: Sequence[float] = ()
         self._layers = 0
+        self._calm_until_s = float("-inf")
+        self._calm_bytes = 0.0
         self.decision = Decision(0, "", self.peer.rate_bps, self.peer.rate_bps, 0.0, "start")
         self.peer.attach(self)
 
@@ -180,6 +198,7 @@ class AdaptiveAllocator:
         """
         self.peer.set_cap(max_bitrate_bps)
         self._max_layers = check_layers(max_layers)
+        self._calm_until_s = float("-inf")
 
     @property
     def limits(self) -> dict[str, float | None]:
@@ -216,8 +235,11 @@ class AdaptiveAllocator:
             gains_db: what each layer adds, dB; empty if unknown.
             age_s: how long the frame has waited at this end already, seconds.
         """
+        layers = len(ends) - 1
+        if now_s < self._calm_until_s and ends[layers] <= self._calm_bytes and age_s < CLEAR_S:
+            return layers if self._max_layers is None else min(layers, self._max_layers)
         peer = self.peer
-        self._gains_db, self._layers = gains_db, len(ends) - 1
+        self._gains_db, self._layers = gains_db, layers
         self._spender.bucket.rate_bps = rate_bps = peer.rate_of(self, now_s)
         self._spender.begin(now_s)
         if len(ends) > 1 and self._spender.interval_s > 0:
@@ -230,6 +252,9 @@ class AdaptiveAllocator:
         if why in ("budget", "brake"):
             peer.limited(now_s)
         self.decision = Decision(keep, why, rate_bps, link_bps, wait_s, peer.rate.state)
+        self._calm_bytes = CALM_GROWTH * ends[layers]
+        if why in ("", "layers") and peer.is_calm(wait_s, self._calm_bytes * 8, self._spender.interval_s):
+            self._calm_until_s = now_s + CALM_S
         return keep
 
     def _choose(self, ends: Sequence[int], age_s: float, wait_s: float, link_bps: float) -> tuple[int, str]:
@@ -283,6 +308,8 @@ class AdaptiveAllocator:
         peer = self.peer
         if peer.link.on_ack(now_s, (self, frame_id), before, arrival_s, peer.rate.link_bps):
             peer.learn(now_s, decode_lag_s)
+            if peer.rate.state != "enough":
+                self._calm_until_s = float("-inf")
 
     def demand(self) -> Demand:
         """The stream's usual frame."""

@@ -99,7 +99,7 @@ class Outbox:
         self.allocator = allocator
         self._window = window
         self._waiting: deque[tuple[float, SharedFrame]] = deque()
-        self._in_flight: OrderedDict[int, tuple[float, int]] = OrderedDict()
+        self._in_flight: deque[tuple[int, float, int]] = deque()  # frame id, when it went, bytes
         self._in_flight_bytes = 0
         self._kept: OrderedDict[int, int] = OrderedDict()
         self._last_progress_s = 0.0
@@ -118,6 +118,8 @@ class Outbox:
     def next(self, now_s: float) -> tuple[SharedFrame, int] | None:
         """The next frame to send and its layers (>= 1), now in flight; None while there is nothing or no
         room."""
+        if not self._waiting:
+            return None
         self._drop_stale(now_s)
         while self._waiting and self.is_open(now_s):
             pushed_s, frame = self._waiting.popleft()
@@ -131,7 +133,7 @@ class Outbox:
         """Whether the window lets another frame out."""
         if not self._in_flight:
             return True
-        oldest_s, _ = next(iter(self._in_flight.values()))
+        oldest_s = self._in_flight[0][1]
         return (
             len(self._in_flight) < self._window.max_frames
             and self._in_flight_bytes < self._window.max_bytes
@@ -144,11 +146,11 @@ class Outbox:
         Returns:
             Seconds since that frame was given out, or None if it is not in flight (a repeated or made-up id).
         """
-        if frame_id not in self._in_flight:
+        if all(flying_id != frame_id for flying_id, _, _ in self._in_flight):
             return None
         self._last_progress_s = now_s
         while True:
-            gone_id, (sent_s, size) = self._in_flight.popitem(last=False)
+            gone_id, sent_s, size = self._in_flight.popleft()
             self._in_flight_bytes -= size
             self._acknowledged += 1
             if gone_id == frame_id:
@@ -158,12 +160,17 @@ class Outbox:
         """For how long the peer has owed an acknowledgement, seconds; 0.0 when it owes none."""
         if not self._in_flight:
             return 0.0
-        oldest_s, _ = next(iter(self._in_flight.values()))
+        oldest_s = self._in_flight[0][1]
         return now_s - max(oldest_s, self._last_progress_s)
 
     def queue_age_s(self, now_s: float) -> float:
         """How long the oldest frame has been waiting, seconds."""
         return now_s - self._waiting[0][0] if self._waiting else 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Frames in the queue."""
+        return len(self._waiting)
 
     @property
     def idle(self) -> bool:
@@ -201,16 +208,16 @@ class Outbox:
 
     def _decide(self, frame: SharedFrame, now_s: float, waited_s: float) -> int:
         limit = layers_after_waiting(frame.kept, waited_s, self._window)
-        header = frame.header
-        if header.kind is FrameKind.DELTA:
+        if frame.reference_id is not None:
             # Layer k of a delta frame needs layers 0..k of its reference; what this peer lacks is of no use.
-            limit = min(limit, self._kept.get(-1 if header.reference_id is None else header.reference_id, 0))
+            limit = min(limit, self._kept.get(frame.reference_id, 0))
             if limit == 0:
                 self._unreferenced += 1
                 return 0
-        keep = self.allocator.decide(
-            now_s, frame.ends[: limit + 1], header.kind, frame.gains_db[:limit], waited_s
-        )
+        ends, gains_db = frame.ends, frame.gains_db
+        if limit < frame.kept:
+            ends, gains_db = ends[: limit + 1], gains_db[:limit]
+        keep = self.allocator.decide(now_s, ends, frame.header.kind, gains_db, waited_s)
         if keep == 0:
             self._over_budget += 1
         return keep
@@ -219,7 +226,7 @@ class Outbox:
         size = frame.ends[keep]
         frame_id = frame.header.frame_id
         self.allocator.on_sent(now_s, frame_id, size)
-        self._in_flight[frame_id] = (now_s, size)
+        self._in_flight.append((frame_id, now_s, size))
         self._in_flight_bytes += size
         self._kept[frame_id] = keep
         if len(self._kept) > REFERENCES:

@@ -14,7 +14,7 @@ from layercast.codecs.base import Codec
 from layercast.codecs.registry import get_codec
 from layercast.errors import ConfigError, ConnectError, LayercastError, ModelMismatchError
 from layercast.transport._pb import transport_pb2 as pb
-from layercast.transport.acks import make_ack
+from layercast.transport.acks import Arrival
 from layercast.transport.channel import check_address
 from layercast.transport.credentials import Credentials
 from layercast.transport.link import LinkStatistics
@@ -248,10 +248,11 @@ class Receiver:
         self._delivered_ids.clear()
         self._last_id = -1
 
-    def _on_unit(self, unit: bytes) -> pb.Ack:
+    def _on_unit(self, unit: bytes) -> Arrival:
         index = read_index(unit)
         now_s = time.monotonic()
-        frame_id = index.header.frame_id
+        header = index.header
+        frame_id = header.frame_id
         if frame_id <= self._last_id:
             self._repeated += 1
         else:
@@ -259,14 +260,15 @@ class Receiver:
             self._frames += 1
             self._layers += index.kept
             self._bytes += len(unit)
-            self._latency_s = time.time() - index.header.timestamp_us / 1e6
-            self._queue.append((now_s, self._latency_s, unit, index.header))
+            self._latency_s = time.time() - header.timestamp_us / 1e6
+            self._queue.append((now_s, self._latency_s, unit, header))
             if len(self._queue) > QUEUE_FRAMES:
                 self._queue.popleft()
                 self._overtaken += 1
             self._arrived.set()
         lag_s = now_s - self._queue[0][0] if self._queue else 0.0
-        return make_ack(frame_id, len(unit), now_s, lag_s)
+        captured_s = header.timestamp_us / 1e6
+        return Arrival(frame_id, len(unit), now_s, captured_s, index.kept, header.total_layers, lag_s)
 
 
 def open_codec(description: StreamDescription, given: Codec | None) -> Codec:

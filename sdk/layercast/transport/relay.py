@@ -35,6 +35,7 @@ from layercast.transport.limits import (
 )
 from layercast.transport.link import EOF
 from layercast.transport.publisher import Publisher
+from layercast.transport.pump import Pump
 from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError, TakenError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
 from layercast.transport.tasks import cancel_and_wait, first_of, limited
@@ -322,19 +323,13 @@ class Relay:
         info = stream.serve(subscriber)
         info.relay = self.id
         await context.send_initial_metadata(to_metadata(STREAM_KEY, info))
-        await first_of(
-            self._send_units(context, subscriber),
-            self._take_reports(context, stream, subscriber),
-        )
-
-    async def _send_units(self, context: Context, subscriber: Subscriber) -> None:
-        while True:
-            await subscriber.wake.wait()
-            subscriber.wake.clear()
-            while (chosen := subscriber.next()) is not None:
-                frame, keep = chosen
-                await context.write(frame.prefix(keep))
-                self._forwarding.add(self._clock() - frame.accepted_s)
+        pump = Pump(subscriber.next, context.write, self._forwarding, self._clock)
+        subscriber.on_ready = pump.kick
+        pump.kick()
+        try:
+            await first_of(_result(pump.failed), self._take_reports(context, stream, subscriber))
+        finally:
+            pump.close()
 
     async def _take_reports(self, context: Context, stream: RelayStream, subscriber: Subscriber) -> None:
         rate = Bucket(MAX_REPORTS_PER_S, 2 * MAX_REPORTS_PER_S, self._clock())
@@ -416,6 +411,10 @@ class Relay:
             task = asyncio.create_task(upstream.aclose())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+async def _result(future: asyncio.Future[None]) -> None:
+    await future
 
 
 async def _raise_when(ended: asyncio.Future[LayercastError]) -> None:

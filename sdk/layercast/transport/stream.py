@@ -6,7 +6,7 @@ Knows nothing of gRPC: the relay's handlers and its upstream subscription call i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -61,6 +61,10 @@ class Subscriber:
         window: its staleness bounds.
         clock: monotonic seconds.
         peer: its address.
+
+    Attributes:
+        on_ready: called when there may be a frame for `next`.
+        ended: set to why its call has to end.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class Subscriber:
         self.peer = peer
         self.limits = limits
         self.hops = hops
-        self.wake = asyncio.Event()
+        self.on_ready: Callable[[], None] = _nothing
         self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
         self._allocator = allocator
         self.outbox = Outbox(allocator, window)
@@ -85,26 +89,28 @@ class Subscriber:
         """From now on, no more than this; what was learned of the link stays."""
         self.limits = limits
         self._allocator.set_limits(limits.max_bitrate_bps or None, limits.max_layers or None)
-        self.wake.set()
+        self.on_ready()
 
     def offer(self, frame: SharedFrame, now_s: float) -> None:
         """Queue a frame."""
         self.outbox.push(frame, now_s)
-        self.wake.set()
+        self.on_ready()
 
     def next(self) -> tuple[SharedFrame, int] | None:
         """See Outbox.next."""
         return self.outbox.next(self._clock())
 
-    def acknowledge(self, acks: Iterable[pb.Ack]) -> None:
-        """The peer confirms arrivals."""
+    def acknowledge(self, acks: Sequence[pb.Ack]) -> None:
+        """The peer confirms arrivals, oldest first."""
         now_s = self._clock()
         for ack in acks:
-            self.outbox.acknowledge(ack.frame_id, now_s)
             self._allocator.on_ack(
                 now_s, ack.frame_id, ack.bytes, ack.arrival_us / 1e6, ack.decode_lag_us / 1e6
             )
-        self.wake.set()
+        # They are cumulative: the newest one that is known speaks for the others.
+        any(self.outbox.acknowledge(ack.frame_id, now_s) is not None for ack in reversed(acks))
+        if self.outbox.waiting:
+            self.on_ready()
 
     @property
     def useful_bps(self) -> float:
@@ -120,6 +126,10 @@ class Subscriber:
         """Have the handler end the call with `error`; only the first reason counts."""
         if not self.ended.done():
             self.ended.set_result(error)
+
+
+def _nothing() -> None:
+    """Nobody writes yet."""
 
 
 class RelayStream:
@@ -142,11 +152,12 @@ class RelayStream:
         self.source: object | None = None
         self.subscribers: dict[Subscriber, None] = {}
         self._limits = limits
-        self._on_demand = on_demand
+        self._tell_demand = on_demand
         self._clock = clock
         self._cache = FirstFrameCache(limits.first_frame_bytes, limits.first_frame_max_age_s)
         self._serving: set[Subscriber] = set()
         self._link_demand = LinkDemand()
+        self._demand: pb.Demand | None = None
         self._last_id = -1
         self._frames = self._bytes = self._repeated = 0
 
@@ -192,7 +203,7 @@ class RelayStream:
     def attach(self, subscriber: Subscriber) -> None:
         """Count a subscriber's demand; it gets nothing before `serve`."""
         self.subscribers[subscriber] = None
-        self._on_demand(self)
+        self._demand_changed()
 
     def serve(self, subscriber: Subscriber) -> pb.StreamInfo:
         """Begin with the cached frames, under the present description."""
@@ -207,23 +218,23 @@ class RelayStream:
         self._serving.discard(subscriber)
         self.subscribers.pop(subscriber, None)
         subscriber.close()
-        self._on_demand(self)
+        self._demand_changed()
 
-    def acknowledge(self, subscriber: Subscriber, acks: Iterable[pb.Ack]) -> None:
+    def acknowledge(self, subscriber: Subscriber, acks: Sequence[pb.Ack]) -> None:
         """A subscriber confirms arrivals: more is known of its link."""
         subscriber.acknowledge(acks)
         if self._link_demand.update(self._clock(), (each.useful_bps for each in self.subscribers)):
-            self._on_demand(self)
+            self._demand_changed()
 
     def set_limits(self, subscriber: Subscriber, limits: pb.Limits) -> None:
         """A subscriber's budget changed."""
         subscriber.set_limits(limits)
-        self._on_demand(self)
+        self._demand_changed()
 
     def set_hops(self, subscriber: Subscriber, hops: pb.Hops) -> None:
         """Other relays than before follow after a subscriber."""
         subscriber.hops = hops
-        self._on_demand(self)
+        self._demand_changed()
 
     def fail(self, error: LayercastError) -> None:
         """End every subscriber's call: the stream cannot be had."""
@@ -232,6 +243,15 @@ class RelayStream:
 
     def demand(self) -> pb.Demand:
         """The most that any subscriber can use: by what they ask for, and by what their links carry."""
+        if self._demand is None:
+            self._demand = self._sum_of_demand()
+        return self._demand
+
+    def _demand_changed(self) -> None:
+        self._demand = None
+        self._tell_demand(self)
+
+    def _sum_of_demand(self) -> pb.Demand:
         if not self.subscribers:
             return pb.Demand(active=False)
         layers = [subscriber.limits.max_layers for subscriber in self.subscribers]

@@ -6,7 +6,7 @@ import asyncio
 
 from layercast.errors import LayercastError
 from layercast.transport._pb import transport_pb2 as pb
-from layercast.transport.acks import make_ack
+from layercast.transport.acks import Arrival
 from layercast.transport.credentials import Credentials
 from layercast.transport.stream import Clock, RelayStream
 from layercast.transport.subscription import Subscription
@@ -71,6 +71,8 @@ class Upstream:
     async def _on_session(self, info: pb.StreamInfo) -> None:
         self._stream.begin(info.session, info.description)
 
-    def _on_unit(self, unit: bytes) -> pb.Ack:
+    def _on_unit(self, unit: bytes) -> Arrival:
         frame = self._stream.publish(unit)
-        return make_ack(frame.header.frame_id, len(unit), self._clock())
+        header = frame.header
+        captured_s = header.timestamp_us / 1e6
+        return Arrival(header.frame_id, len(unit), self._clock(), captured_s, frame.kept, header.total_layers)

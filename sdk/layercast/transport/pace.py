@@ -1,0 +1,85 @@
+"""When a receiver reports what arrived: often while its link is being explored, seldom while all is well.
+
+Pure: arrivals in, "now" or "later" out. While something changes, every arrival is reported, soon and with its own
+time. While frames come whole and none has waited, the newest of some frames speaks for all of them; the first late
+one has all of those reported at once. A report costs a relay about a third of what a frame does (docs/transport.md).
+"""
+
+from __future__ import annotations
+
+from math import exp, inf
+
+REPORT_INTERVAL_S = 0.05
+"""Least time between two reports, in seconds; after a pause one goes out at once. With one per 0.1 s the allocator
+takes up to 1.8 s to drain a queue instead of 1.5 s."""
+
+CALM_INTERVAL_S = 0.18
+"""Time between reports while calm, in seconds: every sixth frame at 30 frames/s. Well below Window.max_age_s, so that a
+missing report closes no window."""
+
+CALM_SLACK_S = 0.06
+"""A calm report waits so long for the next frame, in seconds: reports that follow frames come to a relay together,
+which costs it less than one by one."""
+
+WAITING_S = 0.02
+"""A frame that came later than the quickest of late by more than this, in seconds, has waited somewhere. What the
+allocator takes for a clear link (control.rate.CLEAR_S)."""
+
+RESTLESS_S = 1.0
+"""For how long after such a frame reports stay dense, seconds."""
+
+FORGET = 1 / 256
+"""By this share of the difference, per frame, the quickest delay gives way to longer ones: clocks drift, routes
+change."""
+
+AT_CAP = 0.9
+"""A receiver that gets this share of the bitrate it asked for has what it wants."""
+
+RATE_S = 1.0
+"""Time constant of the mean rate, seconds."""
+
+
+class ReportPace:
+    """One subscription's pace; made anew for each connection."""
+
+    def __init__(self) -> None:
+        self._reported_s = self._restless_s = -inf
+        self._least_s = inf
+        self._arrived_s = -inf
+        self._bits = 0.0
+
+    def arrived(self, now_s: float, delay_s: float, size: int, whole: bool, cap_bps: float) -> bool:
+        """A frame came.
+
+        Args:
+            now_s: monotonic seconds.
+            delay_s: capture to arrival; only differences count, so the clocks need not agree.
+            size: bytes.
+            whole: it has all layers that it could have.
+            cap_bps: most bits per second that were asked for.
+
+        Returns:
+            Whether a report is due now.
+        """
+        self._bits = self._bits * exp((self._arrived_s - now_s) / RATE_S) + 8 * size
+        self._arrived_s = now_s
+        self._least_s = min(delay_s, self._least_s + (delay_s - self._least_s) * FORGET)
+        satisfied = whole or self._bits >= AT_CAP * cap_bps * RATE_S
+        if not satisfied or delay_s > self._least_s + WAITING_S:
+            self._restless_s = now_s
+        return now_s - self._reported_s >= self._interval_s(now_s)
+
+    def calm(self, now_s: float) -> bool:
+        """Whether the newest arrival tells all there is to tell."""
+        return now_s - self._restless_s >= RESTLESS_S
+
+    def due_s(self, now_s: float) -> float:
+        """When to report if no other frame comes, monotonic seconds."""
+        return self._reported_s + self._interval_s(now_s) + (CALM_SLACK_S if self.calm(now_s) else 0.0)
+
+    def reported(self, now_s: float) -> None:
+        """A report goes out."""
+        self._reported_s = now_s
+
+    def _interval_s(self, now_s: float) -> float:
+        return CALM_INTERVAL_S if self.calm(now_s) else REPORT_INTERVAL_S
