@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
-from layercast.runtime import Session, SessionOptions
+from layercast.runtime import Session, SessionOptions, keep_freed_memory
 from layercast.runtime.session import MAX_MODEL_BYTES
 
 DEFAULT_ENTRY = "hierarchical-1"
@@ -66,6 +66,7 @@ class Model:
     """
 
     def __init__(self, folder: str | Path | None = None, options: SessionOptions | None = None) -> None:
+        keep_freed_memory()
         self.options = options or SessionOptions()
         self.files = _Files(folder)
         self.manifest = self.files.manifest

@@ -33,6 +33,9 @@ STRIDE = 32
 
 STEPS = (9, 3, 1)
 
+INT16_SYMBOL = 1500
+"""Up to here residuals become context in 16 bits: 16 * 1500 + 3 * 2048 + 2 fits."""
+
 
 def layer_table(model: Model) -> tuple[LayerInfo, ...]:
     base = ("stride 32", "stride 16", "stride 8, low frequencies", "stride 8, high frequencies")
@@ -62,10 +65,17 @@ def context_value(mean: NDArray[np.int16], value: NDArray[np.int16], steps: int)
         value: residual in the present plane's steps.
         steps: how many of the present plane's steps make one of plane 0's.
     """
-    quarters = mean.astype(np.int32) * steps
-    quarters += value.astype(np.int32) * 16 + 2
-    quarters >>= 2
-    return np.clip(quarters + ZERO, 0, 255).astype(np.uint8)
+    if max(-int(value.min()), int(value.max())) > INT16_SYMBOL:
+        wide = mean.astype(np.int32) * steps + value.astype(np.int32) * 16 + 2
+        context: NDArray[np.uint8] = np.clip((wide >> 2) + ZERO, 0, 255).astype(np.uint8)
+        return context
+    quarters = mean * np.int16(steps)
+    quarters += value << np.int16(4)
+    quarters += np.int16(2)
+    quarters >>= np.int16(2)
+    quarters += np.int16(ZERO)
+    context = np.clip(quarters, 0, 255, out=quarters).astype(np.uint8)
+    return context
 
 
 class Walk:
@@ -205,7 +215,7 @@ class Walk:
             "c": context_value(self.mean, self.value, 3 ** (plane - 1)),
             "s": size * np.uint8(8) + np.uint8(ZERO),
             "u": np.minimum(size, 2),
-            "g": (np.sign(self.value) + 1).astype(np.uint8),
+            "g": (np.clip(self.value, -1, 1) + np.int16(1)).astype(np.uint8),
             "e": self.scale if plane == 1 else self._context["centre"],
         }
         feeds = {
