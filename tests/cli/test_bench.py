@@ -78,6 +78,14 @@ def test_the_command_writes_rows_and_prints_every_peer(run, images, tmp_path):
     assert all(peer.name in out for peer in PEERS)
 
 
+def test_the_command_says_where_the_time_went(run, images):
+    code, out, _ = run("bench", "codec", "--images", images, "--codec", "dct", "--quality", 0.5)
+    assert code == 0
+    for step, stages in (("encode", ("analysis", "prior", "entropy")), ("decode", ("prior", "synthesis"))):
+        line = next(line for line in out.splitlines() if line.startswith(f"{step} 0.png at 0.5"))
+        assert all(stage in line for stage in stages)
+
+
 def test_against_jpeg_prints_bd_rates(run, images):
     code, out, _ = run(
         "bench", "codec", "--images", images, "--codec", "pairs", "--layers", 1, 2, 3, "--against-jpeg"

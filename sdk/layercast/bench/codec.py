@@ -19,7 +19,7 @@ from layercast.bench.metrics import bd_rate, ms_ssim, psnr
 from layercast.bench.peers import JPEG, JPEG_QUALITIES, PEERS, measure_peer
 from layercast.bitstream import trim, unpack
 from layercast.cli.units import encode_unit
-from layercast.codecs.base import Codec
+from layercast.codecs.base import Codec, Timed
 from layercast.codecs.registry import get_codec
 from layercast.errors import ConfigError, MediaError
 from layercast.media.base import Image
@@ -147,6 +147,7 @@ def main(
             f"{statistics.median(p.encode_ms for p in points[peer.name]):>6.1f} ms"
             f"{statistics.median(p.decode_ms for p in points[peer.name]):>6.1f} ms"
         )
+    _print_stages(codec, *pictures[0], qualities[-1])
     if against_jpeg:
         _print_bd_rates(codec_name, rows, dict(pictures))
     return 0
@@ -179,6 +180,34 @@ def _print_mean(codec: str, quality: float, keep: int, rows: Sequence[Row]) -> N
             f"{statistics.median(r.encode_ms for r in rows):>6.1f} ms"
             f"{statistics.median(r.decode_ms for r in rows):>6.1f} ms"
         )
+
+
+STAGE_ROUNDS = 5
+"""Runs of which a stage's time is the median."""
+
+
+def stage_times(codec: Codec, image: Image, quality: float) -> dict[str, dict[str, float]]:
+    """Milliseconds by stage under "encode" and "decode", medians; both empty if the codec is not `Timed`."""
+    spent: dict[str, dict[str, list[float]]] = {"encode": {}, "decode": {}}
+    if isinstance(codec, Timed):
+        for _ in range(STAGE_ROUNDS):
+            frame = codec.encode(image, quality)
+            for name, seconds in codec.stage_times.items():
+                spent["encode"].setdefault(name, []).append(seconds * 1e3)
+            codec.decode(frame.layers, frame.picture)
+            for name, seconds in codec.stage_times.items():
+                spent["decode"].setdefault(name, []).append(seconds * 1e3)
+    return {
+        step: {name: statistics.median(series) for name, series in stages.items()}
+        for step, stages in spent.items()
+    }
+
+
+def _print_stages(codec: Codec, name: str, image: Image, quality: float) -> None:
+    for step, stages in stage_times(codec, image, quality).items():
+        if stages:
+            told = ", ".join(f"{stage} {spent_ms:.1f}" for stage, spent_ms in stages.items())
+            print(f"{step} {name} at {quality:g}, all layers, ms by stage: {told}")
 
 
 Curve = list[tuple[float, float]]
