@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
+import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from benchmarks.pictures import Picture
@@ -38,6 +41,12 @@ def with_threads(name: str, threads: int) -> Codec:
     """The codec, told how many threads it may use when its constructor takes that."""
     takes = inspect.signature(type(get_codec(name))).parameters
     return get_codec(name, threads=threads) if "threads" in takes else get_codec(name)
+
+
+def workers() -> ProcessPoolExecutor:
+    """A process for each core, to measure whatever is not time; each is to use one thread."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
 
 
 def unit_of(frame: EncodedFrame) -> bytes:

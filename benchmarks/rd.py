@@ -2,13 +2,14 @@
 
 Bits per pixel are real bytes over pixels; bits per pixel, PSNR (RGB) and MS-SSIM (RGB) are each averaged
 over the pictures, as the published Kodak curves are. A peer is measured once and kept until its settings,
-its library or the pictures change; layercast is measured every time.
+its library or the pictures change; layercast is measured every time, a process on each core.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+from concurrent.futures import Executor
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -44,14 +45,31 @@ def measure_peer(peer: Peer, chosen: PictureSet) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_codec(codec: Codec, chosen: PictureSet) -> list[dict[str, Any]]:
+def prefix_points(name: str, quality: float, original: Picture) -> list[dict[str, float]]:
+    """One picture at one quality: the point of every prefix, shortest first; runs in a worker."""
+    codec = _codec(name)
+    return [point(original, p.picture, p.size) for p in ours.prefixes(codec, codec.encode(original, quality))]
+
+
+@cache
+def _codec(name: str) -> Codec:
+    return ours.with_threads(name, 1)
+
+
+def measure_codec(workers: Executor, name: str, chosen: PictureSet) -> list[dict[str, Any]]:
+    jobs = {
+        quality: [
+            workers.submit(prefix_points, name, quality, original) for original in chosen.pictures.values()
+        ]
+        for quality in ours.QUALITIES
+    }
     rows = []
-    for quality in ours.QUALITIES:
-        of_prefix = defaultdict(list)
-        for original in chosen.pictures.values():
-            for prefix in ours.prefixes(codec, codec.encode(original, quality)):
-                of_prefix[prefix.layers].append(point(original, prefix.picture, prefix.size))
-        rows += [{"quality": quality, "layers": k, **mean(points)} for k, points in of_prefix.items()]
+    for quality, waiting in jobs.items():
+        by_prefix = zip(*(job.result() for job in waiting), strict=True)
+        rows += [
+            {"quality": quality, "layers": count, **mean(list(points))}
+            for count, points in enumerate(by_prefix, start=1)
+        ]
     return rows
 
 
@@ -78,18 +96,19 @@ def main() -> None:
         results.save(part, peer.name, measure_peer(peer, chosen), **facts)
     if args.peers == "only":
         return
-    for name, codec in ours.available(args.codec).items():
-        print(f"measuring layercast {name}", flush=True)
-        results.save(
-            part,
-            f"layercast-{name}",
-            measure_codec(codec, chosen),
-            codec=name,
-            title=f"layercast {name}",
-            fingerprint=codec.fingerprint.hex(),
-            layer_names=[layer.name for layer in codec.layer_table],
-            **chosen.about,
-        )
+    with ours.workers() as workers:
+        for name, codec in ours.available(args.codec).items():
+            print(f"measuring layercast {name}", flush=True)
+            results.save(
+                part,
+                f"layercast-{name}",
+                measure_codec(workers, name, chosen),
+                codec=name,
+                title=f"layercast {name}",
+                fingerprint=codec.fingerprint.hex(),
+                layer_names=[layer.name for layer in codec.layer_table],
+                **chosen.about,
+            )
 
 
 if __name__ == "__main__":
