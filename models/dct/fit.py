@@ -25,20 +25,24 @@ from layercast.codecs.dct_model import (
     CONTEXT_LEVELS,
     FIRST_ROWS,
     KINDS,
+    MAX_FEATURE,
     ROWS,
     SETS,
     WEIGHT_ONE,
     DctModel,
     Weights,
+    signed_offsets,
+    sources,
     stage_key,
 )
-from layercast.codecs.dct_progress import NO_CLASS, Progress
+from layercast.codecs.dct_progress import LEVEL_CELL, NO_CLASS, SLAB, Progress
 from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES, coarsen, quantise
-from layercast.codecs.dct_transform import Geometry, Scratch, analyse
+from layercast.codecs.dct_transform import Geometry, analyse
+from layercast.codecs.dct_work import Scratch, Workspace
 from layercast.entropy import CdfTables
 
 CROP = (512, 768)
-SCRATCH = Scratch()
+WORKSPACE = Workspace()
 MAX_SYMBOL = 40
 """Largest plain symbol of a plane-0 row; beyond it the escape."""
 CERTAIN = ((6, 7), (8, 7), (10, 10))
@@ -56,6 +60,7 @@ class Draft:
         self.fitted: dict[str, Weights] = {} if previous is None else dict(previous._weights)
         self.previous = previous
         self.offsets = np.zeros((ROWS, 3), np.float32) if previous is None else previous.offsets
+        self.signed_offsets = signed_offsets(self.offsets)
         self.thresholds = np.zeros(ROWS, np.float32) if previous is None else previous.thresholds
 
     def weights(self, stage: Stage) -> Weights:
@@ -70,27 +75,34 @@ class Sample:
 
     def __init__(self, image: np.ndarray, quality_index: int, draft: Draft, seed: int):
         geometry = Geometry(image.shape[1], image.shape[0], 3)
-        self.exact = [level.copy() for level in analyse(image, geometry, step_of(quality_index), SCRATCH)]
-        self.progress = Progress(draft, geometry, quality_index, complete=False, scratch=SCRATCH)
+        self.exact = [level.copy() for level in analyse(image, geometry, step_of(quality_index), WORKSPACE)]
+        self.progress = Progress(draft, geometry, quality_index, complete=False, workspace=WORKSPACE)
         self.bucket, self.seed, self.draft = draft.bucket(quality_index), seed, draft
 
     def gather(self, stage: Stage, blocks: int) -> list[np.ndarray]:
         """Inputs, bins before and after, and which coefficients count, for some blocks; block axis first."""
-        own, around, others = self.progress.inputs(stage)
         channels = slice(0, 1) if stage.part == 0 else slice(1, 3)
-        n = own.shape[2]
+        bins = self.progress.bins[stage.level]
+        seen = self.progress.inputs(stage, 0, bins.shape[2], Scratch())
+        n = bins.shape[2] * bins.shape[3]
+        own, around = np.zeros((2, len(bins[channels]), sources(stage), n), np.float32)
+        for whole, some in zip((own, around), seen, strict=True):
+            whole[:, : some.shape[1]] = some.reshape(*some.shape[:2], n)
         some = np.random.default_rng(self.seed).permutation(n)[:blocks]
         shape = (own.shape[0], stage.last - stage.first, n)
-        before = self.progress.bins[stage.level][channels, stage.first : stage.last].reshape(shape)
+        band = np.minimum(np.abs(bins[:, stage.first : stage.last]), MAX_FEATURE).reshape(
+            len(bins), *shape[1:]
+        )
+        others = [[band[0], band[2]], [band[0], band[1]]] if stage.part else []
+        before = np.abs(bins[channels, stage.first : stage.last].reshape(shape)) // (3 if stage.plane else 1)
         exact = self.exact[stage.level][channels, stage.first : stage.last].reshape(shape)
         after = coarsen(quantise(np.abs(exact)).astype(np.int32), stage.plane)
         after = np.clip(after, 3 * before - 1, 3 * before + 1) if stage.plane else after
         counts = np.ones(shape, bool)
         if stage.worth:
-            classes = self.progress.classes[stage.part]
-            counts[:, classes.shape[1] :] = False
-            counts[:, : classes.shape[1]] = (classes >= stage.worth) & (classes < NO_CLASS)
-        pairs = np.array(others) if others else np.zeros((1, 2, *shape[1:]), np.float32)
+            cells = self.progress.cells[stage.level][channels, stage.first : stage.last].reshape(shape)
+            counts = (cells >= stage.worth * LEVEL_CELL) & (cells != NO_CLASS)
+        pairs = np.array(others, np.float32) if others else np.zeros((1, 2, *shape[1:]), np.float32)
         picked = [
             np.ascontiguousarray(np.moveaxis(a[..., some], -1, 0))
             for a in (own, around, pairs, before, after, counts)
@@ -99,20 +111,23 @@ class Sample:
 
     def code(self, stage: Stage, counts: np.ndarray, sums: np.ndarray) -> None:
         """Code the stage as the encoder does; count symbols per row, and sum errors per row and column."""
-        portion = self.progress.portion(stage)
-        exact = self.exact[stage.level].reshape(-1)[portion.positions]
-        symbols = choose_symbols(self.draft, stage.plane, portion, exact)
-        trits = np.where(portion.before == 0, np.abs(symbols), symbols)
-        after = 3 * portion.before + trits
-        column = np.clip(trits + (1 if stage.plane else -1), 0, 2)
-        key = portion.rows * (MAX_SYMBOL + 2) + np.minimum(trits, MAX_SYMBOL) + 1
-        counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
-        live = after > 0
-        error = np.abs(exact) / 3 ** (PLANES - 1 - stage.plane) - after
-        key = (portion.rows * 3 + column)[live]
-        for k, weights in enumerate((error[live], None)):
-            sums[..., k] += np.bincount(key, weights, minlength=ROWS * 3).reshape(ROWS, 3)
-        self.progress.settle(stage, portion, symbols)
+        level = self.exact[stage.level].reshape(-1)
+        for portion in (portion for batch in self.progress.batches(stage) for portion in batch):
+            exact = level[portion.begin : portion.begin + SLAB].take(portion.at)
+            symbols = choose_symbols(self.draft, stage.plane, portion, exact)
+            before = np.abs(portion.before)
+            trits = np.where(before == 0, np.abs(symbols), symbols).astype(np.int64)
+            after = before + trits
+            column = np.clip(trits + (1 if stage.plane else -1), 0, 2)
+            rows = portion.rows.astype(np.int64)
+            key = rows * (MAX_SYMBOL + 2) + np.minimum(trits, MAX_SYMBOL) + 1
+            counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
+            live = after > 0
+            error = np.abs(exact) / 3 ** (PLANES - 1 - stage.plane) - after
+            key = (rows * 3 + column)[live]
+            for k, weights in enumerate((error[live], None)):
+                sums[..., k] += np.bincount(key, weights, minlength=ROWS * 3).reshape(ROWS, 3)
+            self.progress.settle(stage, portion, symbols)
 
 
 def code_length(scale, before, after, plane):
@@ -247,7 +262,7 @@ def one_pass(images: list[np.ndarray], previous: DctModel | None, iterations: in
                     STARTS[plane, part], samples, iterations
                 )
             for sample in samples:
-                sample.progress.begin(plane)
+                sample.progress.rank()
         if previous is None and stage.fresh and stage.worth != 0:
             draft.fitted[stage_key(stage)] = fit_weights(stage, samples, iterations)
         for sample in samples:

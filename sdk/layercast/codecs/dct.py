@@ -6,11 +6,13 @@ of worth, so that every prefix is a good picture.
 
     dct_transform   pixels <-> coefficients          dct_layout    the order of coding: stages and layers
     dct_quantiser   coefficients <-> nested bins     dct_progress  contexts: what both ends know at each stage
-    dct_model       the fitted numbers               dct           this module: encoder and decoder
+    dct_model       the fitted numbers               dct_work      stripes, threads and memory
+    dct             this module: encoder and decoder
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
@@ -21,9 +23,10 @@ from layercast.bitstream.types import MAX_SIDE, PictureInfo
 from layercast.codecs.base import EncodedFrame, LayerInfo
 from layercast.codecs.dct_layout import LAYER_TABLE, STAGES, Stage
 from layercast.codecs.dct_model import DctModel, load_model
-from layercast.codecs.dct_progress import Portion, Progress
+from layercast.codecs.dct_progress import SLAB, Portion, Progress, checked
 from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES, coarsen, quantise
-from layercast.codecs.dct_transform import MID_GREY, Floats, Geometry, Scratch, analyse, synthesise
+from layercast.codecs.dct_transform import MID_GREY, Geometry, analyse, synthesise
+from layercast.codecs.dct_work import Floats, Workspace
 from layercast.codecs.stages import StageClock
 from layercast.entropy import SymbolDecoder, SymbolEncoder
 from layercast.errors import CodecError, CorruptError, PictureError
@@ -45,6 +48,12 @@ _MISSED = 3.0
 
 _MISSED_SHARE = 0.1
 """Share of the squared error in such coefficients above which the frame is coded again, completely."""
+
+MAX_WAITING = 8
+"""Batches of symbols that wait to be coded; 256 Ki symbols of 4 bytes each at most."""
+
+_GREY_ROWS = 64
+"""Rows of pixels that are compared with mid-grey at a time."""
 
 _LAYER_STAGES = tuple(tuple(s for s in STAGES if s.layer == k) for k in range(len(LAYER_TABLE)))
 
@@ -78,7 +87,7 @@ class DctCodec:
     name: ClassVar[str] = "dct"
 
     def __init__(self) -> None:
-        self._model, self._scratch = load_model(), Scratch()
+        self._model, self._workspace = load_model(), Workspace()
         self.stage_times: Mapping[str, float] = {}
 
     @property
@@ -107,10 +116,10 @@ class DctCodec:
         )
         clock = StageClock()
         with ThreadPoolExecutor(1) as helper:
-            encoder = FrameEncoder(self._model, self._scratch, image, picture, False, clock)
+            encoder = FrameEncoder(self._model, self._workspace, image, picture, clock)
             layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
             if encoder.misjudged():
-                encoder = FrameEncoder(self._model, self._scratch, image, picture, True, clock)
+                encoder.restart(complete=True)
                 layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
         coded = tuple(layer.result() for layer in layers)
         clock.spent("entropy")
@@ -123,7 +132,7 @@ class DctCodec:
         Raises:
             PictureError: a size or channel count that this codec does not take.
         """
-        return DctFrameDecoder(self._model, self._scratch, picture)
+        return DctFrameDecoder(self._model, self._workspace, picture)
 
     def decode(self, layers: Sequence[bytes], picture: PictureInfo) -> Image:
         """Decode a prefix of the layers in one call."""
@@ -139,89 +148,128 @@ class FrameEncoder:
     """One frame on its way to layers."""
 
     def __init__(
-        self,
-        model: DctModel,
-        scratch: Scratch,
-        image: Image,
-        picture: PictureInfo,
-        complete: bool,
-        clock: StageClock,
+        self, model: DctModel, workspace: Workspace, image: Image, picture: PictureInfo, clock: StageClock
     ) -> None:
-        geometry = _geometry(picture)
+        self._geometry, self._picture = _geometry(picture), picture
+        self._model, self._workspace, self._clock = model, workspace, clock
         step = step_of(picture.quality_index)
-        self._model, self._channels, self._clock = model, picture.channels, clock
-        self._exact = analyse(image, geometry, step, scratch)
+        self._exact = analyse(image, self._geometry, step, workspace)
         clock.spent("analysis")
-        self._complete = complete
-        self._progress = Progress(model, geometry, picture.quality_index, complete, scratch)
-        self._plane = 0
-        self._error = sum(float(np.vdot(level, level)) for level in self._exact)
+        self._energy = sum(float(np.vdot(level, level)) for level in self._exact)
         self._peak = 255.0**2 * image.size / step**2
-        grey = image.astype(np.float32) - np.float32(MID_GREY)
-        self._psnr = 10 * float(np.log10(255.0**2 * image.size / max(float(np.vdot(grey, grey)), 1.0)))
-        self.gains_db: list[float] = []
+        grey = 0.0
+        for first in range(0, len(image), _GREY_ROWS):
+            off = image[first : first + _GREY_ROWS] - np.float32(MID_GREY)
+            grey += float(np.vdot(off, off))
+        self._grey_psnr = 10 * float(np.log10(255.0**2 * image.size / max(grey, 1.0)))
         clock.spent("gains")
+        self.restart(complete=False)
+
+    def restart(self, complete: bool) -> None:
+        """Begin with the first layer, with or without zeros that are certain."""
+        self._progress: Progress | None = None  # its memory goes before there is a new one
+        self._progress = Progress(
+            self._model, self._geometry, self._picture.quality_index, complete, self._workspace
+        )
+        self._complete, self._plane = complete, 0
+        self._error, self._psnr = self._energy, self._grey_psnr
+        self._waiting: deque[Future[None]] = deque()
+        self.gains_db: list[float] = []
+
+    @property
+    def progress(self) -> Progress:
+        """What the layers so far say."""
+        assert self._progress is not None
+        return self._progress
 
     def _measure(self) -> float:
         """PSNR in dB of what is coded so far; the transform is orthonormal, or nearly so."""
         return 10 * float(np.log10(self._peak / max(self._error, self._peak * _LEAST_ERROR)))
 
     def layer(self, number: int, helper: Executor) -> Future[bytes]:
-        """Choose the symbols of the next layer and note what it gains; the helper codes them meanwhile."""
-        portions: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
-        for stage in _stages(number, self._channels):
+        """Choose the symbols of the next layer and note what it gains; the helper codes them meanwhile.
+
+        Args:
+            number: of the layer.
+            helper: runs one task after the other.
+        """
+        coder, progress = SymbolEncoder(), self.progress
+        for stage in _stages(number, self._picture.channels):
             if stage.plane != self._plane:
                 self._plane = stage.plane
-                self._progress.begin(stage.plane)
-            portion = self._progress.portion(stage)
-            self._clock.spent("prior")
-            exact = self._exact[stage.level].reshape(-1).take(portion.positions)
-            symbols = choose_symbols(self._model, stage.plane, portion, exact)
-            self._clock.spent("choice")
-            self._error += self._progress.settle(stage, portion, symbols, exact)
-            self._clock.spent("prior")
-            portions.append((symbols, portion.rows))
+                progress.begin(stage.plane)
+            level = self._exact[stage.level].reshape(-1)
+            for batch in progress.batches(stage):
+                self._clock.spent("prior")
+                chosen = []
+                for portion in batch:
+                    exact = level[portion.begin : portion.begin + SLAB].take(portion.at)
+                    symbols = choose_symbols(self._model, stage.plane, portion, exact)
+                    chosen.append(symbols)
+                    self._clock.spent("choice")
+                    self._error += progress.settle(stage, portion, symbols, exact)
+                    self._clock.spent("prior")
+                self._code(helper, coder, chosen, [portion.rows for portion in batch])
         last, self._psnr = self._psnr, self._measure()
         self.gains_db.append(self._psnr - last)
-        return helper.submit(self._code, b"" if number else bytes([self._complete]), portions)
+        head = b"" if number else bytes([self._complete])
+        return helper.submit(lambda: head + coder.finish())
 
-    def _code(self, head: bytes, portions: list[tuple[NDArray[np.int32], NDArray[np.int32]]]) -> bytes:
-        coder = SymbolEncoder()
-        for symbols, rows in portions:
-            coder.push(symbols, rows, self._model.tables)
-        return head + coder.finish()
+    def _code(
+        self,
+        helper: Executor,
+        coder: SymbolEncoder,
+        symbols: list[NDArray[np.int16]],
+        rows: list[NDArray[np.uint16]],
+    ) -> None:
+        """Have the helper code a batch; wait if it is far behind."""
+
+        def push() -> None:
+            coder.push(np.concatenate(symbols, dtype=np.int32), np.concatenate(rows), self._model.tables)
+
+        self._waiting.append(helper.submit(push))
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft().result()
+            self._clock.spent("entropy")
 
     def misjudged(self) -> bool:
         """Whether zeros taken for certain hold a relevant part of the error: no photograph, probably."""
         lost = 0.0
-        for exact, bins in zip(self._exact, self._progress.bins, strict=True):
-            missed = exact[(bins == 0) & (np.abs(exact) > _MISSED)]
-            lost += float(np.vdot(missed, missed))
+        for level, level_bins in zip(self._exact, self.progress.bins, strict=True):
+            exact, bins = level.reshape(-1), level_bins.reshape(-1)
+            for first in range(0, len(bins), SLAB):
+                some = exact[first : first + SLAB]
+                missed = np.abs(some) > _MISSED
+                missed &= bins[first : first + SLAB] == 0
+                if missed.any():
+                    lost += float(np.sum(some[missed] ** 2, dtype=np.float64))
         self._clock.spent("choice")
         return lost > _MISSED_SHARE * self._error
 
 
-def choose_symbols(model: DctModel, plane: int, portion: Portion, exact: Floats) -> NDArray[np.int32]:
+def choose_symbols(model: DctModel, plane: int, portion: Portion, exact: Floats) -> NDArray[np.int16]:
     """What the quantiser says of coefficients `exact` (N,), less the ones not worth their bits in the last plane."""
-    symbols = np.zeros(len(exact), np.int32)
     magnitudes = np.abs(exact)
-    live = np.flatnonzero((magnitudes >= DEAD_ZONE * 3 ** (PLANES - 1 - plane)) | (portion.before != 0))
-    magnitudes, before = magnitudes.take(live), portion.before.take(live)
-    trits = coarsen(quantise(magnitudes).astype(np.int32), plane)
-    if plane:
-        trits -= 3 * before
+    fresh = portion.before == 0
+    zero = magnitudes < np.float32(DEAD_ZONE * 3 ** (PLANES - 1 - plane))
+    zero &= fresh
     if plane == PLANES - 1:
-        trits[magnitudes < model.thresholds.take(portion.rows.take(live))] = 0
-    np.negative(trits, out=trits, where=(exact.take(live) < 0) & (before == 0))
-    symbols[live] = trits
+        zero |= magnitudes < model.thresholds.take(portion.rows)
+    symbols = coarsen(quantise(magnitudes), plane)
+    symbols -= np.abs(portion.before)
+    symbols &= zero.astype(np.int16) - np.int16(1)
+    fresh &= exact < 0
+    downward = -fresh.astype(np.int16)
+    symbols ^= downward
+    symbols -= downward
     return symbols
 
 
 class DctFrameDecoder:
     """Decodes one frame layer by layer; see `FrameDecoder`."""
 
-    def __init__(self, model: DctModel, scratch: Scratch, picture: PictureInfo) -> None:
-        self._model, self._scratch, self._picture = model, scratch, picture
+    def __init__(self, model: DctModel, workspace: Workspace, picture: PictureInfo) -> None:
+        self._model, self._workspace, self._picture = model, workspace, picture
         self._geometry = _geometry(picture)
         self._layers: list[bytes] = []
         self._clock = StageClock()
@@ -233,8 +281,8 @@ class DctFrameDecoder:
         return self._clock.seconds
 
     def _restart(self, complete: bool) -> None:
-        self._progress = Progress(
-            self._model, self._geometry, self._picture.quality_index, complete, self._scratch
+        self.progress = Progress(
+            self._model, self._geometry, self._picture.quality_index, complete, self._workspace
         )
         self._plane = 0
 
@@ -267,18 +315,21 @@ class DctFrameDecoder:
         for stage in _stages(number, self._picture.channels):
             if stage.plane != self._plane:
                 self._plane = stage.plane
-                self._progress.begin(stage.plane)
-            portion = self._progress.portion(stage)
-            self._clock.spent("prior")
-            symbols = coder.decode(portion.rows, self._model.tables)
-            self._clock.spent("entropy")
-            self._progress.settle(stage, portion, symbols)
-            self._clock.spent("prior")
+                self.progress.begin(stage.plane)
+            for batch in self.progress.batches(stage):
+                rows = np.concatenate([portion.rows for portion in batch])
+                self._clock.spent("prior")
+                symbols = checked(coder.decode(rows, self._model.tables))
+                self._clock.spent("entropy")
+                for portion in batch:
+                    some, symbols = np.split(symbols, [len(portion.at)])
+                    self.progress.settle(stage, portion, some)
+                self._clock.spent("prior")
 
     def picture(self) -> Image:
         """The picture from the layers pushed so far, (H, W, 3) or (H, W), uint8."""
         self._clock.resume()
-        step = step_of(self._picture.quality_index)
-        image = synthesise(self._progress.known, self._geometry, step, self._scratch)
+        step = step_of(self._picture.quality_index) * self.progress.unit
+        image = synthesise(self.progress.known, self._geometry, step, self._workspace)
         self._clock.spent("synthesis")
         return image

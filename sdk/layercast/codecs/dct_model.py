@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.dct_layout import FINE, STAGES, Stage
 from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES
-from layercast.codecs.dct_transform import Floats
+from layercast.codecs.dct_work import Floats
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
 
@@ -35,6 +35,15 @@ WEIGHT_ONE = 1024
 
 MAX_FEATURE = 100
 """Magnitudes enter the contexts clipped to this, which bounds every weighted sum."""
+
+OFFSET_ONE = 64
+"""The integer that stands for an offset of one step."""
+
+OFFSET_COLUMNS = 7
+"""Columns of `DctModel.signed_offsets`: symbols -3 to 3, and beyond."""
+
+_MAX_OFFSET = 42
+"""Largest offset in planes 0 and 1: the next plane counts it three times, in int8."""
 
 BUCKETS = 8
 """Ranges of quality with a context bias of their own."""
@@ -59,12 +68,18 @@ class Weights:
         around: (C, f, F), neighbour sums.
         others: (C, 2, f), the same frequency in luma and the other chroma channel; zero for luma.
         bias: (BUCKETS, C, f).
+        both: (C, f, 2 * F), `own` and `around` of each frequency in turn.
     """
 
     own: Floats
     around: Floats
     others: Floats
     bias: Floats
+    both: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        both = np.stack((self.own, self.around), axis=3).reshape(*self.own.shape[:2], -1)
+        object.__setattr__(self, "both", both)
 
 
 def stage_key(stage: Stage) -> str:
@@ -84,6 +99,7 @@ class DctModel:
     Attributes:
         tables: the integer tables; rows as `first_row` says.
         offsets: (rows, 3) float32; what to add to a bin number to get its reconstruction, in steps of the plane.
+        signed_offsets: (rows * OFFSET_COLUMNS,) int8; the same per symbol, signed, in 1 / OFFSET_ONE.
         thresholds: (rows,) float32; a coefficient below this magnitude (in final steps) is better zeroed by the
             encoder in the last plane.
         fingerprint: 16 bytes over all of it.
@@ -95,13 +111,14 @@ class DctModel:
     def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
         try:
             self.tables = CdfTables.from_bytes(arrays["tables"].tobytes())
-            self.offsets: Floats = arrays["offsets"].astype(np.float32) / np.float32(64)
+            self.offsets: Floats = arrays["offsets"].astype(np.float32) / np.float32(OFFSET_ONE)
             self._certain: NDArray[np.int64] = arrays["certain"].astype(np.int64)
             self._weights = {stage_key(s): _weights(arrays, s) for s in STAGES if s.fresh}
         except KeyError as error:
             raise ModelError(f"the dct tables lack {error}", hint="install layercast again") from error
         if self.offsets.shape != (ROWS, 3) or len(self.tables) != ROWS or self._certain.shape != (len(SETS),):
             raise ModelError("the dct tables have the wrong shape", hint="install layercast again")
+        self.signed_offsets = signed_offsets(self.offsets)
         self.thresholds: Floats = self._thresholds()
         digest = hashlib.sha256(f"layercast dct {FORMAT} {DEAD_ZONE}".encode())
         for name in sorted(arrays):
@@ -148,6 +165,28 @@ ROWS = sum(_SIZES)
 
 FIRST_ROWS = dict(zip(SETS, np.cumsum([0, *_SIZES]).tolist(), strict=False))
 """First table row of each set; kinds and, within them, context levels follow."""
+
+
+def signed_offsets(offsets: Floats) -> NDArray[np.int8]:
+    """`DctModel.signed_offsets` from `DctModel.offsets`.
+
+    Raises:
+        ModelError: an offset is out of bounds.
+    """
+    whole = np.rint(offsets * OFFSET_ONE)
+    table = np.zeros((ROWS, OFFSET_COLUMNS), np.int8)
+    half = OFFSET_COLUMNS // 2
+    for (plane, _, _), first, size in zip(SETS, FIRST_ROWS.values(), _SIZES, strict=True):
+        rows = slice(first, first + size)
+        if np.abs(whole[rows]).max() > (_MAX_OFFSET if plane < PLANES - 1 else np.iinfo(np.int8).max):
+            raise ModelError("the dct offsets are out of bounds", hint="install layercast again")
+        fresh = slice(first, first + CONTEXT_LEVELS)
+        for symbol in range(1, half + 1):
+            table[fresh, half + symbol] = whole[fresh, symbol - 1 if plane == 0 else 2]
+            table[fresh, half - symbol] = -table[fresh, half + symbol]
+        trits = slice(fresh.stop, rows.stop)
+        table[trits, half - 1 : half + 2] = whole[trits]
+    return table.reshape(-1)
 
 
 def _weights(arrays: dict[str, NDArray[Any]], stage: Stage) -> Weights:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.codecs.dct_transform import Floats
+from layercast.codecs.dct_work import Floats
 
 PLANES = 3
 """Refinements: steps 9, 3 and 1."""

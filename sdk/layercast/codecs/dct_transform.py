@@ -8,11 +8,14 @@ the plain DCT and leaves no block edges; the DC coefficients go through two more
 Coefficients come in *levels*, each an array (channels, frequencies, blocks down, blocks across) of float32 in
 units of the quantiser step, scaled so that one step of error costs (nearly) the same squared error in pixels at
 every frequency. Nothing here must be exact: only decoded integers reach the contexts.
+
+Both directions work in stripes of block rows. The overlap filter works on *shifted* blocks, whose corners are the
+centres of blocks: there is one more row and column of them, and a stripe needs one row from beyond its edge.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from layercast.codecs.dct_work import Floats, Scratch, Workspace, apply, stripes
 
 BLOCK = 8
 """Side of the DCT block, pixels."""
@@ -34,9 +37,6 @@ pictures."""
 
 MID_GREY = 128.0
 """What a picture without layers shows, and the level that the transform subtracts."""
-
-_ONE_THREAD = 1 << 18
-"""Multiplications in one matrix product up to which OpenBLAS starts no threads."""
 
 COLOUR: NDArray[np.float64] = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 """Orthonormal colour transform C: luma, red minus blue, green against the others."""
@@ -71,22 +71,9 @@ class Geometry:
         return (FAN**2, -(-d // FAN), -(-a // FAN)), (FAN**2, d, a), (BLOCK**2, self.down, self.across)
 
 
-class Scratch:
-    """Arrays that are used over and over: fresh memory for each would cost a fifth of the time of a frame.
-
-    One thread, or tasks that use different names, may use it at a time.
-    """
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Floats] = {}
-
-    def get(self, name: str, shape: tuple[int, ...]) -> Floats:
-        """An array of that shape, contents undefined; the next call with this name takes it back."""
-        size = math.prod(shape)
-        array = self._arrays.get(name)
-        if array is None or len(array) < size:
-            array = self._arrays[name] = np.empty(size, np.float32)
-        return array[:size].reshape(shape)
+Known = Callable[[int, int, int, Floats], Floats]
+"""`known(level, first, last, out)` fills and returns `out`, (channels, frequencies, last - first, blocks across), with
+the coefficients of these rows of blocks, in steps."""
 
 
 def _dct(n: int) -> NDArray[np.float64]:
@@ -159,49 +146,39 @@ def _matrices() -> dict[str, Floats]:
     return {name: np.ascontiguousarray(matrix.astype(np.float32)) for name, matrix in made.items()}
 
 
-def _regroup(blocks: Floats, out: Floats, *, outward: bool) -> Floats:
-    """Blocks on the grid shifted by half a block to blocks on the grid, or back (`outward`).
+def _regroup(blocks: Floats, first: int, shifted: Floats, first_shifted: int, *, outward: bool) -> None:
+    """Copy stripes of blocks to stripes of shifted blocks (`outward`), or back, as far as they overlap.
 
-    (C, 8, 8, down + 1, across + 1) <-> (C, 8, 8, down, across); going outward, the half blocks beyond the
-    picture mirror it, which makes the overlap filter leave them as they are.
+    Args:
+        blocks: (C, 8, 8, rows, across), rows from `first`.
+        shifted: (C, 8, 8, rows, across + 1), rows from `first_shifted`.
     """
-    h, down, across = BLOCK // 2, *min(blocks.shape[3:], out.shape[3:])
+    h, across = BLOCK // 2, blocks.shape[4]
     halves = ((slice(0, h), slice(h, BLOCK), 0), (slice(h, BLOCK), slice(0, h), 1))
-    if not outward:
-        for i, shifted_i, r in halves:
-            for j, shifted_j, c in halves:
-                out[:, i, j] = blocks[:, shifted_i, shifted_j, r : r + down, c : c + across]
-        return out
-    shifted = out
     for i, shifted_i, r in halves:
-        for j, shifted_j, c in halves:
-            shifted[:, shifted_i, shifted_j, r : r + down, c : c + across] = blocks[:, i, j]
-    shifted[:, :h, :, 0] = shifted[:, h:, :, 0][:, ::-1]
-    shifted[:, h:, :, down] = shifted[:, :h, :, down][:, ::-1]
-    shifted[:, :, :h, :, 0] = shifted[:, :, h:, :, 0][:, :, ::-1]
-    shifted[:, :, h:, :, across] = shifted[:, :, :h, :, across][:, :, ::-1]
-    return shifted
-
-
-def apply(matrix: Floats, values: Floats, out: Floats) -> Floats:
-    """`matrix @ values` into `out`, for (..., m, k) and (..., k, n), in pieces of columns small enough for the cache.
-
-    That is also small enough for OpenBLAS to stay in this thread: on busy cores its worker threads make a product
-    of half a millisecond take fifty.
-    """
-    m, k = matrix.shape[-2:]
-    n = values.shape[-1]
-    piece = max(1, _ONE_THREAD // max(1, m * k))
-    whole = n - n % piece
-    if whole:
-        shape = (whole // piece, piece)
-        parts, results = (
-            np.moveaxis(a[..., :whole].reshape(*a.shape[:-1], *shape), -2, 0) for a in (values, out)
+        low = max(first_shifted, first + r)
+        high = min(first_shifted + shifted.shape[3], first + r + blocks.shape[3])
+        rows, rows_shifted = (
+            slice(low - r - first, high - r - first),
+            slice(low - first_shifted, high - first_shifted),
         )
-        np.matmul(matrix, parts, out=results)
-    if n > whole:
-        out[..., whole:] = matrix @ values[..., whole:]
-    return out
+        for j, shifted_j, c in halves:
+            one, other = blocks[:, i, j, rows], shifted[:, shifted_i, shifted_j, rows_shifted, c : c + across]
+            if outward:
+                other[:] = one
+            else:
+                one[:] = other
+
+
+def _mirror(shifted: Floats, top: bool, bottom: bool) -> None:
+    """Let the half blocks beyond the picture's edges mirror it: the overlap filter leaves them as they are."""
+    h = BLOCK // 2
+    if top:
+        shifted[:, :h, :, 0] = shifted[:, h:, :, 0][:, ::-1]
+    if bottom:
+        shifted[:, h:, :, -1] = shifted[:, :h, :, -1][:, ::-1]
+    shifted[:, :, :h, :, 0] = shifted[:, :, h:, :, 0][:, :, ::-1]
+    shifted[:, :, h:, :, -1] = shifted[:, :, :h, :, -1][:, :, ::-1]
 
 
 def _split(plane: Floats, level: str) -> Floats:
@@ -218,36 +195,58 @@ def _join(coefficients: Floats, level: str) -> Floats:
     return np.asarray(blocks.reshape(c, FAN, FAN, d, a).transpose(0, 3, 1, 4, 2).reshape(c, d * FAN, a * FAN))
 
 
-def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float, scratch: Scratch) -> list[Floats]:
+def _beyond(count: int, padded: int) -> NDArray[np.int64]:
+    """Which of `count` lines stand in half a block before them up to half a block behind `padded` lines.
+
+    The last line repeats up to `padded`, then the edges mirror.
+    """
+    at = np.arange(-BLOCK // 2, padded + BLOCK // 2)
+    at = np.where(at < 0, -1 - at, np.where(at < padded, at, 2 * padded - 1 - at))
+    return np.minimum(at, count - 1)
+
+
+def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float, workspace: Workspace) -> list[Floats]:
     """Picture to coefficients.
 
     Args:
         image: (H, W, 3) or (H, W), uint8.
         geometry: its geometry.
         step: quantiser step in 8-bit pixel values (orthonormal scale).
-        scratch: where the work is done.
+        workspace: where the work is done.
 
     Returns:
         One array (channels, frequencies, blocks down, blocks across) per level, coarse to fine, in steps; the last
-        one lies in `scratch` as "exact". Frequency 0 of all but the coarsest level is zero: the next coarser level
-        holds it.
+        one lies in `workspace` as "exact". Frequency 0 of all but the coarsest level is zero: the next coarser
+        level holds it.
     """
     m, g, half = _matrices(), geometry, BLOCK // 2
     pixels = image.reshape(g.height, g.width, g.channels)
-    bottom, right = g.down * BLOCK - g.height, g.across * BLOCK - g.width
-    pixels = np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")
-    pixels = np.pad(pixels, ((half, half), (half, half), (0, 0)), mode="symmetric")
-    blocks = pixels.reshape(g.down + 1, BLOCK, g.across + 1, BLOCK, g.channels).transpose(4, 1, 3, 0, 2)
-    shifted, other, grid, fine = _work(geometry, scratch)
-    shifted[:] = np.ascontiguousarray(blocks)
-    shifted -= np.float32(MID_GREY)
-    if g.channels == 3:
-        apply(m["colour"], shifted.reshape(3, -1), other.reshape(3, -1))
-        shifted, other = other, shifted
-    apply(m["pre"], _flat(shifted), _flat(other))
-    _regroup(other, grid, outward=False)
-    apply(m["fine"] * np.float32(1 / step), _flat(grid), _flat(fine))
-    fine = fine.reshape(g.channels, BLOCK**2, g.down, g.across)
+    lines, columns = _beyond(g.height, g.down * BLOCK), _beyond(g.width, g.across * BLOCK)
+    exact = workspace.first.get("exact", (g.channels, BLOCK**2, g.down * g.across))
+    to_steps = m["fine"] * np.float32(1 / step)
+
+    def stripe(rows: tuple[int, int], scratch: Scratch) -> None:
+        first, last = rows
+        shape = (g.channels, BLOCK, BLOCK, last + 1 - first, g.across + 1)
+        padded = scratch.get("pixels", (shape[3] * BLOCK, len(columns), g.channels), np.uint8)
+        some = lines[first * BLOCK : (last + 1) * BLOCK]
+        padded[:, half : half + g.width] = pixels[some]
+        for edge in (slice(0, half), slice(half + g.width, None)):
+            padded[:, edge] = pixels[some[:, None], columns[edge]]
+        shifted, other = scratch.get("a", shape), scratch.get("b", shape)
+        blocks = padded.reshape(shape[3], BLOCK, shape[4], BLOCK, g.channels).transpose(4, 1, 3, 0, 2)
+        shifted[:] = np.ascontiguousarray(blocks)
+        shifted -= np.float32(MID_GREY)
+        if g.channels == 3:
+            apply(m["colour"], shifted.reshape(3, -1), other.reshape(3, -1))
+            shifted, other = other, shifted
+        apply(m["pre"], _flat(shifted), _flat(other))
+        grid = scratch.get("c", (*shape[:3], last - first, g.across))
+        _regroup(grid, first, other, first, outward=False)
+        apply(to_steps, _flat(grid), exact[..., first * g.across : last * g.across])
+
+    workspace.share(stripe, stripes(g.down, g.across, 2 * g.channels * BLOCK**2))
+    fine = exact.reshape(g.channels, BLOCK**2, g.down, g.across)
     middle = _split(fine[:, 0], "middle")
     d, a = middle.shape[2:]
     coarse = _split(np.pad(middle[:, 0], ((0, 0), (0, -d % FAN), (0, -a % FAN)), mode="edge"), "coarse")
@@ -256,37 +255,48 @@ def analyse(image: NDArray[np.uint8], geometry: Geometry, step: float, scratch: 
     return [coarse, middle, fine]
 
 
-def synthesise(levels: list[Floats], geometry: Geometry, step: float, scratch: Scratch) -> NDArray[np.uint8]:
+def synthesise(known: Known, geometry: Geometry, step: float, workspace: Workspace) -> NDArray[np.uint8]:
     """Coefficients in steps to the picture, (H, W, 3) or (H, W), uint8; the inverse of `analyse`.
 
-    Frequency 0 of the finer levels is overwritten.
+    Frequency 0 of the finer levels is not looked at.
     """
     m, g, half = _matrices(), geometry, BLOCK // 2
-    coarse, middle, fine = levels
+    coarse, middle = (
+        known(level, 0, shape[1], np.empty((g.channels, *shape), np.float32))
+        for level, shape in enumerate(g.shapes[:2])
+    )
     middle[:, 0] = _join(coarse, "coarse")[:, : middle.shape[2], : middle.shape[3]]
-    fine[:, 0] = _join(middle, "middle")
-    shifted, other, grid, _ = _work(geometry, scratch)
-    apply(m["fine_inverse"] * np.float32(step), fine.reshape(g.channels, BLOCK**2, -1), _flat(grid))
-    _regroup(grid, shifted, outward=True)
-    apply(m["post"], _flat(shifted), _flat(other))
-    if g.channels == 3:
-        apply(m["colour_inverse"], other.reshape(3, -1), shifted.reshape(3, -1))
-        other = shifted
-    other += np.float32(MID_GREY + 0.5)
-    np.clip(other, 0, 255, out=other)
-    blocks = other.astype(np.uint8)
-    pixels = blocks.transpose(3, 1, 4, 2, 0).reshape((g.down + 1) * BLOCK, (g.across + 1) * BLOCK, g.channels)
-    pixels = pixels[half : half + g.height, half : half + g.width]
-    return np.ascontiguousarray(pixels if g.channels == 3 else pixels[..., 0])
+    means = _join(middle, "middle")
+    image = np.empty((g.height, g.width, g.channels), np.uint8)
+    from_steps = m["fine_inverse"] * np.float32(step)
 
+    def stripe(rows: tuple[int, int], scratch: Scratch) -> None:
+        first, last = rows
+        above, below = max(first - 1, 0), min(last, g.down)
+        shape = (g.channels, BLOCK, BLOCK, below - above, g.across)
+        fine = known(2, above, below, scratch.get("a", (g.channels, BLOCK**2, *shape[3:])))
+        fine[:, 0] = means[:, above:below]
+        grid = scratch.get("b", shape)
+        apply(from_steps, fine.reshape(g.channels, BLOCK**2, -1), _flat(grid))
+        shape = (*shape[:3], last - first, g.across + 1)
+        shifted, other = scratch.get("c", shape), scratch.get("a", shape)
+        _regroup(grid, above, shifted, first, outward=True)
+        _mirror(shifted, first == 0, last == g.down + 1)
+        apply(m["post"], _flat(shifted), _flat(other))
+        if g.channels == 3:
+            apply(m["colour_inverse"], other.reshape(3, -1), shifted.reshape(3, -1))
+            other = shifted
+        other += np.float32(MID_GREY + 0.5)
+        np.clip(other, 0, 255, out=other)
+        pixels = scratch.get("pixels", (shape[3], BLOCK, shape[4], BLOCK, g.channels), np.uint8)
+        pixels.transpose(4, 1, 3, 0, 2)[:] = other.astype(np.uint8)
+        begin = first * BLOCK - half
+        top, bottom = max(begin, 0), min(begin + shape[3] * BLOCK, g.height)
+        lines = pixels.reshape(shape[3] * BLOCK, -1, g.channels)[top - begin : max(bottom, top) - begin]
+        image[top : max(bottom, top)] = lines[:, half : half + g.width]
 
-def _work(g: Geometry, scratch: Scratch) -> tuple[Floats, Floats, Floats, Floats]:
-    """Two arrays of blocks on the shifted grid, two on the grid, (C, 8, 8, blocks down, blocks across)."""
-    shifted = (g.channels, BLOCK, BLOCK, g.down + 1, g.across + 1)
-    grid = (g.channels, BLOCK, BLOCK, g.down, g.across)
-    names = (("shifted", shifted), ("other", shifted), ("grid", grid), ("exact", grid))
-    a, b, c, d = (scratch.get(name, shape) for name, shape in names)
-    return a, b, c, d
+    workspace.share(stripe, stripes(g.down + 1, g.across, 2 * g.channels * BLOCK**2))
+    return image if g.channels == 3 else image[..., 0]
 
 
 def _flat(blocks: Floats) -> Floats:

@@ -1,0 +1,115 @@
+"""How the work of the `dct` codec is cut: stripes that fit the cache, two threads, memory that is used again.
+
+Nothing here changes a result. Whole-picture temporaries would cost 200 bytes a pixel, and the fresh memory for them
+more time than what is computed in it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Item = TypeVar("Item")
+
+STRIPE_VALUES = 3 << 17
+"""Numbers of four bytes that the work on a stripe holds: about as much as a core's own cache."""
+
+LEAST_ROWS = 4
+"""Rows of blocks in a stripe at least: a stripe sees one row of its neighbour, which is computed again."""
+
+KEPT_BYTES = 1 << 26
+"""Arrays up to this size are kept for the next frame, those of larger pictures are not."""
+
+_ONE_THREAD = 1 << 18
+"""Multiplications in one matrix product up to which OpenBLAS starts no threads."""
+
+
+class Scratch:
+    """Arrays that are used over and over: fresh memory for each would cost a fifth of the time of a frame."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+        """An array of that shape, contents undefined; the next call with this name takes it back."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        array = self._arrays.get(name)
+        if array is None or len(array) < size:
+            array = np.empty(size, np.uint8)
+            if size <= KEPT_BYTES:
+                self._arrays[name] = array
+        found: NDArray[Any] = array[:size].view(dtype).reshape(shape)
+        return found
+
+
+class Workspace:
+    """The working memory of one codec: one `Scratch` for each of two threads. One frame at a time may use it."""
+
+    def __init__(self) -> None:
+        self.first, self.second = Scratch(), Scratch()
+        self._helper: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    @property
+    def helper(self) -> ThreadPoolExecutor:
+        """The second thread; a forked process gets one of its own."""
+        if self._helper is None or self._process != os.getpid():
+            self._helper, self._process = ThreadPoolExecutor(1, "layercast-dct"), os.getpid()
+        return self._helper
+
+    def share(self, work: Callable[[Item, Scratch], None], items: Sequence[Item]) -> None:
+        """Call `work` for every item, here and in one more thread, each with a scratch of its own."""
+        rest = iter(items)
+
+        def run(scratch: Scratch) -> None:
+            for item in rest:
+                work(item, scratch)
+
+        if len(items) < 2:
+            return run(self.first)
+        other = self.helper.submit(run, self.second)
+        try:
+            run(self.first)
+        finally:
+            if not other.cancel():  # it may have been busy all the time
+                other.result()
+
+
+def stripes(rows: int, across: int, values: int) -> list[tuple[int, int]]:
+    """First and last row (excluded) of the stripes that `rows` rows of `across` blocks are worked in.
+
+    `values` is how many numbers the work holds per block. There is one stripe, or an even number for two threads.
+    """
+    count = rows // max(LEAST_ROWS, STRIPE_VALUES // (across * values))
+    size = -(-rows // max(1, count + count % 2))
+    return [(first, min(first + size, rows)) for first in range(0, rows, size)]
+
+
+def apply(matrix: Floats, values: Floats, out: Floats) -> Floats:
+    """`matrix @ values` into `out`, for (..., m, k) and (..., k, n), in pieces of columns small enough for the cache.
+
+    That is also small enough for OpenBLAS to stay in this thread: on busy cores its worker threads make a product
+    of half a millisecond take fifty. All pieces are of one size, for BLAS rounds otherwise in products of another:
+    the last one begins early, so that the result does not depend on how a picture is cut.
+    """
+    m, k = matrix.shape[-2:]
+    n = values.shape[-1]
+    piece = max(1, _ONE_THREAD // max(1, m * k))
+    whole = n - n % piece
+    if whole:
+        shape = (whole // piece, piece)
+        parts, results = (
+            np.moveaxis(a[..., :whole].reshape(*a.shape[:-1], *shape), -2, 0) for a in (values, out)
+        )
+        np.matmul(matrix, parts, out=results)
+    if n > whole:
+        rest = slice(max(0, n - piece), n)
+        np.matmul(matrix, values[..., rest], out=out[..., rest])
+    return out
