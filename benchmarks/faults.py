@@ -99,7 +99,7 @@ class Part:
 
     def read(self, process: subprocess.Popen[str]) -> None:
         for line in process.stdout:
-            if line != "up\n":
+            if line.endswith("\n") and line != "up\n":  # a killed process may leave half a line
                 session, frame_id = map(int, line.split())
                 self.seen.append((time.monotonic(), session, frame_id))
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from benchmarks.faults import RECOVERY_S, soak
 
 EVENTS, SEED = 6, 3

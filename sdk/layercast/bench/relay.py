@@ -43,18 +43,21 @@ class Row:
 
     Attributes:
         kind: "layercast", or "plain": a fan-out that hands messages on and looks at nothing.
+        workers: processes of the relay that serve receivers; with several there is a hub beside them.
         senders, receivers, frame_rate, unit_bytes: what was asked for.
         delivered: share of the frames that came.
         frames_per_s, bytes_per_s: that came, over all receivers.
         bytes_per_frame: mean size of what came.
-        cpu_us_per_frame: of the relay, user and system, per delivered frame.
-        cores: that the relay kept busy.
+        cpu_us_per_frame: of the relay, all its processes, user and system, per delivered frame.
+        cores: that it kept busy.
+        busiest: cores that its busiest process kept busy: when that is 1, more receivers are too many.
         receivers_per_core: receivers at this frame rate that a whole core would serve.
         p50_ms, p95_ms, p99_ms: `send` to arrival.
-        rss_mb: memory of the relay at the end.
+        rss_mb: memory of the relay at the end, all its processes.
     """
 
     kind: str
+    workers: int
     senders: int
     receivers: int
     frame_rate: float
@@ -65,6 +68,7 @@ class Row:
     bytes_per_frame: float
     cpu_us_per_frame: float
     cores: float
+    busiest: float
     receivers_per_core: float
     p50_ms: float
     p95_ms: float
@@ -82,6 +86,7 @@ def main(
     *,
     adaptive: bool = True,
     plain: bool = True,
+    workers: Sequence[int] = (1,),
 ) -> int:
     """Print one JSON line per level and kind.
 
@@ -94,6 +99,7 @@ def main(
         seconds: measured at each level.
         adaptive: whether the relay follows each receiver's link.
         plain: measure the plain fan-out too.
+        workers: numbers of the relay's processes to measure with, one after the other.
 
     Raises:
         ConfigError: more than the bounds of this module allow, or not Linux.
@@ -106,9 +112,9 @@ def main(
             "a load test of that size",
             hint=f"at most {MAX_SENDERS} senders, {MAX_LEVELS} levels, {MAX_RECEIVERS} receivers, {MAX_SECONDS:g} s",
         )
-    for kind in ("layercast", "plain") if plain else ("layercast",):
+    for kind, processes in [*(("layercast", number) for number in workers), *[("plain", 1)] * plain]:
         for count in receivers:
-            row = level(kind, senders, count, budgets, unit_bytes, frame_rate, seconds, adaptive)
+            row = level(kind, senders, count, budgets, unit_bytes, frame_rate, seconds, adaptive, processes)
             print(json.dumps(asdict(row)), flush=True)
             if row.delivered < ENOUGH:
                 break
@@ -124,13 +130,18 @@ def level(
     frame_rate: float,
     seconds: float,
     adaptive: bool,
+    workers: int = 1,
 ) -> Row:
     """Start everything, warm up, measure once, stop everything."""
     relay_cores, load_cores = _cores()
-    options: dict[str, object] = {} if kind == "plain" else {"receivers": receivers, "adaptive": adaptive}
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(_process("plain" if kind == "plain" else "relay", options, relay_cores))
-        common: dict[str, object] = {"kind": kind, "target": _line(relay)}
+        if workers > 1:
+            relay = stack.enter_context(_run(_relay_command(receivers, adaptive, workers), relay_cores))
+        else:
+            options: dict[str, object] = {"receivers": receivers, "adaptive": adaptive}
+            role = "plain" if kind == "plain" else "relay"
+            relay = stack.enter_context(_process(role, {} if kind == "plain" else options, relay_cores))
+        common: dict[str, object] = {"kind": kind, "target": _line(relay).split()[-1]}
         groups = []
         for first in range(0, receivers, RECEIVERS_PER_PROCESS):
             numbers = range(first, min(receivers, first + RECEIVERS_PER_PROCESS))
@@ -145,12 +156,14 @@ def level(
         load = {"count": senders, "unit_bytes": unit_bytes, "frame_rate": frame_rate}
         _line(stack.enter_context(_process("senders", {**common, **load}, load_cores)))
         time.sleep(WARM_UP_S)
-        cpu_s, start_s = _cpu_s(relay.pid), time.monotonic()
+        pids = [relay.pid, *_children(relay.pid)]
+        before_s, start_s = [_cpu_s(pid) for pid in pids], time.monotonic()
         _tell(groups, "start")
         time.sleep(seconds)
-        cpu_s, passed_s = _cpu_s(relay.pid) - cpu_s, time.monotonic() - start_s
+        used_s = [_cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
+        passed_s = time.monotonic() - start_s
         _tell(groups, "stop")
-        rss_mb = _rss_mb(relay.pid)
+        rss_mb = round(sum(map(_rss_mb, pids)), 1)
         told = [json.loads(_line(process)) for process in groups]
     frames = sum(part["frames"] for part in told)
     latencies: Counter[int] = Counter()
@@ -158,9 +171,10 @@ def level(
         latencies.update({int(bucket): count for bucket, count in part["latencies"].items()})
     p50, p95, p99 = (_percentile(latencies, share) for share in (0.5, 0.95, 0.99))
     size = sum(part["bytes"] for part in told)
-    per_frame_s = cpu_s / max(1, frames)
+    per_frame_s = sum(used_s) / max(1, frames)
     return Row(
         kind=kind,
+        workers=workers,
         senders=senders,
         receivers=receivers,
         frame_rate=frame_rate,
@@ -170,7 +184,8 @@ def level(
         bytes_per_s=round(size / passed_s),
         bytes_per_frame=round(size / max(1, frames), 1),
         cpu_us_per_frame=round(per_frame_s * 1e6, 1),
-        cores=round(cpu_s / passed_s, 3),
+        cores=round(sum(used_s) / passed_s, 3),
+        busiest=round(max(used_s) / passed_s, 3),
         receivers_per_core=round(1 / (frame_rate * per_frame_s), 1) if per_frame_s else 0.0,
         p50_ms=p50,
         p95_ms=p95,
@@ -182,9 +197,21 @@ def level(
 @contextlib.contextmanager
 def _process(role: str, options: dict[str, object], cores: set[int]) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "layercast.bench.relay_load", role, json.dumps(options)]
+    with _run(command, cores) as process:
+        yield process
+
+
+def _relay_command(receivers: int, adaptive: bool, workers: int) -> list[str]:
+    command = [sys.executable, "-m", "layercast.cli", "relay", "--listen", "127.0.0.1:0"]
+    command += ["--workers", str(workers), "--max-subscribers", str(receivers + 8)]
+    return command if adaptive else [*command, "--fixed-budgets"]
+
+
+@contextlib.contextmanager
+def _run(command: list[str], cores: set[int]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
-            os.sched_setaffinity(process.pid, cores)
+            os.sched_setaffinity(process.pid, cores)  # what it starts later inherits this
             yield process
         finally:
             process.kill()
@@ -215,6 +242,11 @@ def _cpu_s(pid: int) -> float:
     """User and system time of a process, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
 
 
 def _rss_mb(pid: int) -> float:

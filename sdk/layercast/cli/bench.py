@@ -12,6 +12,7 @@ EXAMPLES = """\
   layercast bench codec --images kodak/ --layers 4 8 12 --json rows.json
   layercast bench codec --images kodak/ --quality 0.2 0.4 0.6 0.8 --against-jpeg    (with BD-rate)
   layercast bench relay --receivers 25 50 100 200
+  layercast bench relay --receivers 100 --workers 1 2
   layercast bench relay --senders 4 --receivers 40 80 --budgets 1 0.5 0.25 --no-plain"""
 
 
@@ -68,6 +69,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     relay.add_argument("--rate", type=rate, default=30.0, metavar="FPS", help="frames per second (30)")
     relay.add_argument("--seconds", type=seconds, default=8.0, metavar="S", help="per level (8)")
     relay.add_argument("--fixed-budgets", action="store_true", help="the relay does not follow links")
+    relay.add_argument(
+        "--workers", type=count, nargs="+", default=[1], metavar="N", help="processes of the relay (1)"
+    )
     relay.add_argument("--no-plain", action="store_true", help="leave the plain gRPC fan-out out")
 
 
@@ -94,6 +98,7 @@ def run_relay(args: argparse.Namespace) -> int:
         args.seconds,
         adaptive=not args.fixed_budgets,
         plain=not args.no_plain,
+        workers=args.workers,
     )
 
 

@@ -12,11 +12,16 @@ from layercast.cli.settings import Setting, add_settings, credentials, credentia
 from layercast.errors import ConfigError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from layercast.transport.limits import RelayLimits
     from layercast.transport.relay import Relay
 
 DEFAULT_LISTEN = "127.0.0.1:7400"
 """This machine only: a relay that others reach is something to ask for."""
+
+MAX_WORKERS = 64
+"""More than the cores that one machine gives to this."""
 
 LOOPBACK = ("127.", "localhost:", "[::1]:")
 
@@ -26,6 +31,7 @@ EXAMPLES = """\
   layercast relay --listen 0.0.0.0:7400 --upstream hub.example:7400
                                          (fetches streams from another relay while somebody listens here)
   layercast relay --listen 127.0.0.1:0                      (any free port; the first line tells which)
+  layercast relay --listen 0.0.0.0:7400 --workers 4         (on four cores)
   layercast relay --config /etc/layercast/relay.toml        (see docs/operations.md)
 
 Ctrl-C stops it. SIGTERM drains it first: no new calls, and --drain seconds for the running ones to move away;
@@ -56,9 +62,17 @@ def _one_of(*choices: str) -> Any:
     return parse
 
 
+def _workers(text: str) -> int:
+    number = count(text)
+    if number > MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{number} workers, at most {MAX_WORKERS}")
+    return number
+
+
 SETTINGS = (
     Setting("listen", str, "HOST:PORT", "where", DEFAULT_LISTEN),
     Setting("upstream", str, "HOST:PORT", "another relay, for streams not sent to this one"),
+    Setting("workers", _workers, "N", "processes that share the port, one per core", 1),
     Setting("fixed_budgets", None, "", "send what receivers ask for, whatever their links carry", False),
     Setting(
         "trace",
@@ -110,8 +124,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_relay(values: dict[str, Any]) -> Relay:
+def make_relay(values: dict[str, Any], workers: int = 0) -> Relay:
     """The relay that resolved SETTINGS describe, not started.
+
+    Args:
+        values: resolved SETTINGS; of a worker, also "hub".
+        workers: how many will call it, if it is to be their hub; 0: it is none.
 
     Raises:
         ConfigError: they contradict each other, or a file they name is of no use.
@@ -132,15 +150,21 @@ def make_relay(values: dict[str, Any]) -> Relay:
         keys = TokenKeys(values["token_keys"])
         if tls is None and not values["listen"].startswith(LOOPBACK):
             event(_log, logging.WARNING, "tokens without TLS: whoever sees the packets can copy them")
+    limits, hub = make_limits(values), values.get("hub")
+    if workers:
+        from layercast.cli.workers import hub_limits
+
+        limits = hub_limits(limits, workers)
     return Relay(
         values["listen"],
         values["upstream"],
-        limits=make_limits(values),
+        limits=limits,
         adaptive=not values["fixed_budgets"],
         trace=values["trace"],
         tls=tls,
         token_keys=keys,
-        upstream_credentials=credentials(values, "upstream_"),
+        upstream_credentials=credentials(values, "upstream_") if hub is None else None,
+        hub=hub,
         metrics=values["metrics"],
         metrics_per_receiver=values["metrics_per_receiver"],
         reflection=values["reflection"],
@@ -161,7 +185,23 @@ async def _serve(values: dict[str, Any]) -> None:
     import asyncio
     import signal
 
-    from layercast.transport.tasks import first_of
+    leaving, stopped = told()
+    if values["workers"] > 1:
+        from layercast.cli.workers import serve
+
+        await serve(values, leaving, stopped)
+    else:
+        async with make_relay(values) as relay:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
+            announce(relay.address, relay.metrics_port)
+            await drained(relay, values, leaving, stopped)
+    print("relay stopped", flush=True)
+
+
+def told() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set when signals ask to leave, and to stop at once."""
+    import asyncio
+    import signal
 
     leaving, stopped = asyncio.Event(), asyncio.Event()
 
@@ -170,18 +210,28 @@ async def _serve(values: dict[str, Any]) -> None:
             stopped.set()
         leaving.set()
 
-    async def wait_stopped() -> None:
-        await stopped.wait()
-
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, leave, True)
     loop.add_signal_handler(signal.SIGTERM, leave, False)
-    async with make_relay(values) as relay:
-        loop.add_signal_handler(signal.SIGHUP, relay.reload)
-        print(f"relay listening on {relay.address}", flush=True)
-        if relay.metrics_port:
-            print(f"metrics on port {relay.metrics_port}", flush=True)
-        await leaving.wait()
-        if not stopped.is_set():
-            await first_of(relay.drain(values["drain"], values["drain_hint"]), wait_stopped())
-    print("relay stopped", flush=True)
+    return leaving, stopped
+
+
+def announce(address: str, metrics_port: int) -> None:
+    """Say that everything is up."""
+    print(f"relay listening on {address}", flush=True)
+    if metrics_port:
+        print(f"metrics on port {metrics_port}", flush=True)
+
+
+async def drained(
+    relay: Relay, values: dict[str, Any], leaving: asyncio.Event, stopped: asyncio.Event
+) -> None:
+    """Wait until told to leave; then until the relay is empty, its time is over, or told to stop."""
+    from layercast.transport.tasks import first_of
+
+    async def wait_stopped() -> None:
+        await stopped.wait()
+
+    await leaving.wait()
+    if not stopped.is_set():
+        await first_of(relay.drain(values["drain"], values["drain_hint"]), wait_stopped())

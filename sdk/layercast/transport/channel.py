@@ -66,8 +66,10 @@ def open_channel(
     return grpc.aio.secure_channel(target, secret, options=options)
 
 
-def make_server(max_receive_bytes: int, max_connections: int = MAX_CONNECTIONS) -> grpc.aio.Server:
-    """A server with no handlers and no port yet."""
+def make_server(
+    max_receive_bytes: int, max_connections: int = MAX_CONNECTIONS, *, share_port: bool = False
+) -> grpc.aio.Server:
+    """A server with no handlers and no port yet; `share_port`: other processes listen on the same one."""
     options = [
         *_common_options(max_receive_bytes),
         ("grpc.max_allowed_incoming_connections", max_connections),
@@ -75,7 +77,7 @@ def make_server(max_receive_bytes: int, max_connections: int = MAX_CONNECTIONS) 
         ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT_S * 1000)),
         ("grpc.max_connection_idle_ms", int(IDLE_CONNECTION_S * 1000)),
         # With port sharing a second relay on the port would start and get half of the calls.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(share_port)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_S * 500)),
         ("grpc.http2.max_ping_strikes", 0),
     ]
@@ -102,7 +104,9 @@ def bind(server: grpc.aio.Server, listen: str, secret: grpc.ServerCredentials | 
 
 
 def check_address(address: str) -> None:
-    """Raises ConfigError unless `address` ends in a port."""
+    """Raises ConfigError unless `address` ends in a port or is a socket in the file system, "unix:/path"."""
+    if address.startswith("unix:/"):
+        return
     _, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"bad address {address!r}", hint='write "host:port", for example "127.0.0.1:7400"')

@@ -20,6 +20,7 @@ from layercast.transport.admission import Bucket
 from layercast.transport.allocators import Allocators
 from layercast.transport.channel import bind, check_address, make_server, method_handlers
 from layercast.transport.credentials import Credentials, ServerTls
+from layercast.transport.forward import forward_publish
 from layercast.transport.gate import Gate
 from layercast.transport.health import add_health, add_reflection
 from layercast.transport.latency import Latency, LatencyStatistics
@@ -30,16 +31,15 @@ from layercast.transport.limits import (
     MAX_DESCRIPTION_BYTES,
     MAX_RELAY_ID,
     MAX_REPORTS_PER_S,
-    UPSTREAM_LINGER_S,
     RelayLimits,
 )
 from layercast.transport.link import EOF
 from layercast.transport.publisher import Publisher
 from layercast.transport.pump import Pump
-from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError, TakenError
+from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
+from layercast.transport.streams import Streams
 from layercast.transport.tasks import cancel_and_wait, first_of, limited
-from layercast.transport.upstream import Upstream
 from layercast.transport.wire import (
     DISTRIBUTION,
     HELLO_KEY,
@@ -55,7 +55,7 @@ from layercast.transport.wire import (
 
 if TYPE_CHECKING:
     from layercast.transport.metrics import MetricsServer
-    from layercast.transport.tokens import TokenKeys
+    from layercast.transport.tokens import Grant, TokenKeys
 
 DRAIN_S = 10.0
 """Default time for everybody to move away, in seconds; service managers kill after 30 (Kubernetes) or 90 (systemd)."""
@@ -104,6 +104,8 @@ class Relay:
         metrics: "host:port" to serve Prometheus metrics on; None: nowhere.
         metrics_per_receiver: a series per receiver, or only sums.
         reflection: let tools list the gRPC services.
+        hub: relay of this machine that holds the streams of several like this one, see cli/workers.py: senders
+            are passed on to it, and it is the upstream. This one then shares its port with the others.
         relay_id: names this relay in loop detection, at most MAX_RELAY_ID characters; random when not given.
         clock: monotonic seconds; budgets and staleness follow it.
     """
@@ -122,6 +124,7 @@ class Relay:
         metrics: str | None = None,
         metrics_per_receiver: bool = True,
         reflection: bool = False,
+        hub: str | None = None,
         relay_id: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -129,12 +132,11 @@ class Relay:
         if upstream is not None:
             check_address(upstream)
         self._listen = listen
-        self._upstream_target = upstream
+        self._hub = hub
         self._limits = limits or RelayLimits()
         self._allocators = Allocators(adaptive, trace)
         self._clock = clock
         self._tls = tls
-        self._upstream_credentials = upstream_credentials
         self._metrics_listen = metrics
         self._metrics_per_receiver = metrics_per_receiver
         self._reflection = reflection
@@ -145,9 +147,7 @@ class Relay:
         self.id = relay_id or secrets.token_hex(8)
         if len(self.id) > MAX_RELAY_ID:
             raise ConfigError(f"relay id of {len(self.id)} characters", hint=f"use at most {MAX_RELAY_ID}")
-        self._streams: dict[str, RelayStream] = {}
-        self._upstreams: dict[str, Upstream] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._streams = Streams(self.id, self._limits, hub or upstream, upstream_credentials, clock)
         self._subscribers = 0
         self._server: grpc.aio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -161,6 +161,8 @@ class Relay:
     @property
     def address(self) -> str:
         """ "host:port" as bound."""
+        if self._listen.startswith("unix:"):
+            return self._listen
         return f"{self._listen.rpartition(':')[0]}:{self.port}"
 
     async def start(self) -> None:
@@ -170,7 +172,11 @@ class Relay:
             ConfigError: a port cannot be had, or a certificate is of no use.
             MissingDependencyError: metrics or reflection are asked for, and their packages are not installed.
         """
-        server = make_server(GIANT_FACTOR * self._limits.max_unit_bytes, self._limits.max_connections)
+        server = make_server(
+            GIANT_FACTOR * self._limits.max_unit_bytes,
+            self._limits.max_connections,
+            share_port=self._hub is not None,
+        )
         guarded = self._gate.guarded
         server.add_generic_rpc_handlers(
             (
@@ -214,7 +220,8 @@ class Relay:
         if server is None:
             return
         self._gate.leaving.set()
-        for stream in self._streams.values():
+        self._streams.close()
+        for stream in self._streams.by_name.values():
             if isinstance(stream.source, Publisher):
                 stream.source.end(LeavingError(LEAVING))
             stream.fail(LeavingError(LEAVING))
@@ -223,9 +230,7 @@ class Relay:
         if self._metrics is not None:
             metrics, self._metrics = self._metrics, None
             await metrics.aclose()
-        for name in list(self._upstreams):
-            self._close_upstream(name)
-        await asyncio.gather(*self._closing)
+        await self._streams.aclose()
 
     async def __aenter__(self) -> Relay:
         await self.start()
@@ -239,7 +244,7 @@ class Relay:
     def statistics(self) -> RelayStatistics:
         """What the relay does now."""
         return RelayStatistics(
-            streams={name: stream.statistics() for name, stream in self._streams.items()},
+            streams={name: stream.statistics() for name, stream in self._streams.by_name.items()},
             subscribers=self._subscribers,
             refused=dict(self._gate.refused),
             forwarding=self._forwarding.statistics(),
@@ -258,9 +263,12 @@ class Relay:
         if len(hello.session) != SESSION_BYTES or not 0 < len(hello.description) <= MAX_DESCRIPTION_BYTES:
             raise RefusedError("session or description of impossible size", hint="update the sender")
         grant = self._gate.authorise(context, hello.stream, "publish")
-        stream = self._stream(hello.stream)
+        if self._hub is not None:
+            await self._pass_on(context, hello.stream, grant, self._hub)
+            return
+        stream = self._streams.get(hello.stream)
         publisher = Publisher(hello.session, self._limits, self._clock)
-        self._claim(stream, publisher)
+        self._streams.claim(stream, publisher)
         try:
             with self._gate.running(context, stream.name, "publish", grant, publisher.end):
                 stream.begin(hello.session, hello.description)
@@ -274,19 +282,17 @@ class Relay:
         finally:
             if stream.source is publisher:
                 stream.lost()
-            self._on_demand(stream)
+            self._streams.on_demand(stream)
 
-    def _claim(self, stream: RelayStream, publisher: Publisher) -> None:
-        present = stream.source
-        if isinstance(present, Publisher):
-            if present.session != publisher.session:
-                raise TakenError(
-                    f"stream {stream.name} already has a sender",
-                    hint="choose another name, or stop the other sender",
-                )
-            present.end(DroppedError("replaced", "the sender connected again"))
-        stream.source = publisher
-        self._close_upstream(stream.name)
+    async def _pass_on(self, context: Context, stream: str, grant: Grant | None, hub: str) -> None:
+        ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
+
+        def end(error: LayercastError) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
+        with self._gate.running(context, stream, "publish", grant, end):
+            await first_of(forward_publish(context, hub), _raise_when(ended))
 
     # --- distribution ---------------------------------------------------------------------------------------
 
@@ -295,8 +301,8 @@ class Relay:
         check_hello(hello.protocol, hello.stream)
         check_hops(hello.hops, self.id)
         grant = self._gate.authorise(context, hello.stream, "subscribe")
-        self._check_room(hello.stream)
-        stream = self._stream(hello.stream)
+        self._streams.check_room(hello.stream, self._subscribers)
+        stream = self._streams.get(hello.stream)
         peer = context.peer()
         allocator = self._allocators.open(hello.limits, stream.name, peer)
         subscriber = Subscriber(hello.limits, hello.hops, allocator, self._limits.window, self._clock, peer)
@@ -353,64 +359,10 @@ class Relay:
             await asyncio.sleep(SWEEP_S)
             self._gate.sweep()
             now_s = self._clock()
-            for stream in self._streams.values():
+            for stream in self._streams.by_name.values():
                 for subscriber in stream.subscribers:
                     if subscriber.outbox.silent_s(now_s) > self._limits.ack_timeout_s:
                         subscriber.end(DroppedError("silent", "no acknowledgement for too long"))
-
-    # --- streams --------------------------------------------------------------------------------------------
-
-    def _check_room(self, name: str) -> None:
-        most = self._limits.max_subscribers
-        if self._subscribers >= most:
-            raise OverLimitError("subscribers", f"this relay serves at most {most} subscribers")
-        stream, most_here = self._streams.get(name), self._limits.max_subscribers_per_stream
-        if most_here is not None and stream is not None and len(stream.subscribers) >= most_here:
-            raise OverLimitError("stream-subscribers", f"this stream has at most {most_here} subscribers")
-
-    def _stream(self, name: str) -> RelayStream:
-        stream = self._streams.get(name)
-        if stream is None:
-            if len(self._streams) >= self._limits.max_streams:
-                raise OverLimitError(
-                    "streams", f"this relay serves at most {self._limits.max_streams} streams"
-                )
-            stream = self._streams[name] = RelayStream(name, self._limits, self._on_demand, self._clock)
-        return stream
-
-    def _on_demand(self, stream: RelayStream) -> None:
-        name = stream.name
-        if isinstance(stream.source, Publisher):
-            stream.source.wake.set()
-        elif stream.subscribers:
-            self._open_upstream(stream)
-        elif name in self._upstreams and self._server is not None:
-            asyncio.get_running_loop().call_later(UPSTREAM_LINGER_S, self._close_if_idle, stream)
-        else:
-            self._close_if_idle(stream)
-
-    def _open_upstream(self, stream: RelayStream) -> None:
-        present = self._upstreams.get(stream.name)
-        if present is not None and not present.failed:
-            present.update()
-        elif self._upstream_target is not None and self._server is not None:
-            upstream = Upstream(
-                self._upstream_target, stream, self.id, self._clock, self._upstream_credentials
-            )
-            stream.source = self._upstreams[stream.name] = upstream
-
-    def _close_if_idle(self, stream: RelayStream) -> None:
-        if not stream.subscribers and not isinstance(stream.source, Publisher):
-            self._close_upstream(stream.name)
-            if self._streams.get(stream.name) is stream:
-                del self._streams[stream.name]
-
-    def _close_upstream(self, name: str) -> None:
-        upstream = self._upstreams.pop(name, None)
-        if upstream is not None:
-            task = asyncio.create_task(upstream.aclose())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
 
 
 async def _result(future: asyncio.Future[None]) -> None:
