@@ -123,6 +123,8 @@ def plane_graph(module: PlanePrior, plane: int, latents: tuple[int, int, int], b
             channels = module.mix[i].conv.in_channels - 2 * n - module.UP[i - 1]
             known += [g.input(f"x{level}", channels, STREAM), g.shuffle(g.layer(module.up[i - 1], x))]
         x = g.block(module.block[i], g.layer(module.mix[i], g.concat(known)))
+        if i == 2:
+            x = g.block(module.wider, x)
         centre, tilt = logits(g, module.head[i], x, u, sign, e)
         centres.append(centre)
         tilts.append(tilt)

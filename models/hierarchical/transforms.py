@@ -185,7 +185,7 @@ class Synthesis(nn.Module):
         dc = self.s32(t32[:, :12])
         b, _, h, w = dc.shape
         bands = torch.cat([dc[:, :, None], t16[:, :9].reshape(b, 3, 3, h, w)], 2).reshape(b, 12, h, w)
-        linear = self.s8(t8) + self.sdc(self.s16(bands))
+        linear = self.pyramid(t8, self.s16(bands))
         with mixed_precision(t8, self.mixed):
             d = self.i32(t32)
             for block in self.d32:
@@ -197,5 +197,13 @@ class Synthesis(nn.Module):
             for block in self.d8:
                 d = block(d, p8)
             d = self.d4(self.u4(d) + self.lin4(linear), p8)
-            correction = self.shuffle(self.out(d))
-        return linear + correction.float() + 0.5
+            correction = self.out(d)
+        return self.corrected(linear, correction.float())
+
+    def pyramid(self, t8: Tensor, dc: Tensor) -> Tensor:
+        """The linear picture from stride 8's latents and DC."""
+        return self.s8(t8) + self.sdc(dc)
+
+    def corrected(self, linear: Tensor, correction: Tensor) -> Tensor:
+        """Linear picture and correction (48 channels at stride 4) -> picture."""
+        return linear + self.shuffle(correction) + 0.5
