@@ -17,7 +17,11 @@ def test_each_level_is_a_line_with_what_the_kernel_and_the_receivers_say(capsys,
     arguments += ["--unit-bytes", "2000", "--seconds", "1.5", "--workers", "1", "2"]
     assert main(["bench", "relay", *arguments]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(row["kind"], row["workers"]) for row in rows] == [("layercast", 1), ("layercast", 2), ("plain", 1)]
+    assert [(row["kind"], row["workers"]) for row in rows] == [
+        ("layercast", 1),
+        ("layercast", 2),
+        ("plain", 1),
+    ]
     for row in rows:
         assert 0.8 <= row["delivered"] <= 1.1
         assert 2000 * 0.6 <= row["bytes_per_frame"] <= 2200 * 0.8, "one half has all, the other half of it"

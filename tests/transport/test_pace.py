@@ -1,0 +1,91 @@
+"""The promise: reports are seldom while nothing happens, and soon when something does."""
+
+from __future__ import annotations
+
+from math import inf
+
+from layercast.transport.pace import (
+    CALM_INTERVAL_S,
+    REPORT_INTERVAL_S,
+    RESTLESS_S,
+    WAITING_S,
+    ReportPace,
+)
+
+FRAME_S = 1 / 30
+SIZE = 10_000
+
+
+class Receiver:
+    """Frames at 30 a second, and when they were reported."""
+
+    def __init__(self) -> None:
+        self.pace = ReportPace()
+        self.now_s = 100.0
+        self.reports: list[float] = []
+
+    def run(self, frames: int, *, delay_s: float = 0.01, whole: bool = True, cap_bps: float = inf) -> int:
+        """Reports made during so many frames."""
+        before = len(self.reports)
+        for _ in range(frames):
+            self.now_s += FRAME_S
+            if self.pace.arrived(self.now_s, delay_s, SIZE, whole, cap_bps):
+                self.report()
+        return len(self.reports) - before
+
+    def report(self) -> None:
+        self.reports.append(self.now_s)
+        self.pace.reported(self.now_s)
+
+
+def test_the_first_frame_is_reported_at_once():
+    assert Receiver().run(1) == 1
+
+
+def test_whole_frames_that_do_not_wait_are_reported_every_sixth_time():
+    receiver = Receiver()
+    receiver.run(1)
+    assert receiver.run(60) == 10
+    assert receiver.pace.calm(receiver.now_s)
+
+
+def test_frames_that_lack_layers_are_reported_every_other_time():
+    receiver = Receiver()
+    receiver.run(1)
+    assert receiver.run(60, whole=False) == 30
+    assert not receiver.pace.calm(receiver.now_s)
+
+
+def test_a_receiver_at_its_own_cap_lacks_nothing():
+    receiver = Receiver()
+    receiver.run(150, whole=False, cap_bps=1.05 * SIZE * 8 / FRAME_S)
+    assert receiver.run(60, whole=False, cap_bps=1.05 * SIZE * 8 / FRAME_S) == 10
+    below = Receiver()
+    below.run(150, whole=False, cap_bps=1.5 * SIZE * 8 / FRAME_S)
+    assert below.run(60, whole=False, cap_bps=1.5 * SIZE * 8 / FRAME_S) == 30
+
+
+def test_the_first_frame_that_waited_is_reported_at_once_and_the_next_ones_densely():
+    receiver = Receiver()
+    receiver.run(61)
+    receiver.run(2)
+    assert receiver.run(1, delay_s=0.011 + WAITING_S) == 1
+    assert receiver.run(int(RESTLESS_S / FRAME_S) - 1) == 14
+    receiver.run(6)
+    assert receiver.run(60) == 10, "calm again"
+
+
+def test_a_longer_way_is_got_used_to():
+    receiver = Receiver()
+    receiver.run(30)
+    receiver.run(1000, delay_s=0.06)
+    assert receiver.run(60, delay_s=0.06) == 10
+
+
+def test_when_no_frame_follows_a_report_is_due_all_the_same():
+    receiver = Receiver()
+    receiver.run(2, whole=False)
+    assert receiver.pace.due_s(receiver.now_s) == receiver.reports[-1] + REPORT_INTERVAL_S
+    receiver.run(62)
+    wait_s = receiver.pace.due_s(receiver.now_s) - receiver.reports[-1]
+    assert CALM_INTERVAL_S < wait_s < 2 * CALM_INTERVAL_S
