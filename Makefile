@@ -34,22 +34,31 @@ proto: $(VENV)/.installed-check
 	$(BIN)/python proto/generate.py
 
 # BENCHMARKS.md: what 20 minutes on two cores can refresh, and everything. Without KODAK (the 24 pictures) the
-# pictures in the package are used, and without CLIPS the clip in it.
+# pictures in the package are used, and without CLIPS the clip in it. LEARNED=1 also installs PyTorch and CompressAI,
+# which two parts measure beside layercast where they find them.
 KODAK ?= ../shared/data/kodak
 CLIPS ?= $(wildcard ../shared/data/video/test/*.mp4)
 PICTURES = $(if $(wildcard $(KODAK)),--pictures $(KODAK))
 
-bench: $(VENV)/.installed-bench
+$(VENV)/.installed-learned: $(VENV)/.installed-bench
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 scipy
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps compressai
+	touch $@
+
+bench: $(VENV)/.installed-$(if $(LEARNED),learned,bench)
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.rd $(PICTURES)
 	$(BIN)/python -m benchmarks.progressive
-	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.video
 	$(BIN)/python -m benchmarks.entropy
+	mkdir -p benchmarks/results/control
+	$(BIN)/python -m benchmarks.control > benchmarks/results/control/simulated.jsonl
 	$(BIN)/python -m benchmarks.render
 
-bench-full: $(VENV)/.installed-bench
+bench-full: $(VENV)/.installed-$(if $(LEARNED),learned,bench)
 	$(BIN)/python -m benchmarks.rd $(PICTURES) --peers again
 	$(BIN)/python -m benchmarks.proof
+	$(BIN)/python -m benchmarks.exactness $(PICTURES)
 	$(BIN)/python -m benchmarks.video $(CLIPS) --peers again
 	$(MAKE) bench
 

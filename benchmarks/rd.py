@@ -34,15 +34,21 @@ def mean(points: list[dict[str, float]]) -> dict[str, float]:
     return {key: round(fmean(p[key] for p in points), digits[key]) for key in points[0]}
 
 
-def measure_peer(peer: Peer, chosen: PictureSet) -> list[dict[str, Any]]:
-    rows = []
-    for quality in peer.qualities:
-        points = []
-        for original in chosen.pictures.values():
-            data = peer.encode(original, quality)
-            points.append(point(original, peer.decode(data), len(data)))
-        rows.append({"setting": quality, **mean(points)})
-    return rows
+def peer_point(name: str, quality: float, original: Picture) -> dict[str, float]:
+    """Runs in a worker."""
+    peer = next(peer for peer in (*PEERS, JPEG_PLAIN) if peer.name == name)
+    data = peer.encode(original, quality)
+    return point(original, peer.decode(data), len(data))
+
+
+def measure_peer(workers: Executor, peer: Peer, chosen: PictureSet) -> list[dict[str, Any]]:
+    jobs = {
+        quality: [workers.submit(peer_point, peer.name, quality, p) for p in chosen.pictures.values()]
+        for quality in peer.qualities
+    }
+    return [
+        {"setting": quality, **mean([job.result() for job in waiting])} for quality, waiting in jobs.items()
+    ]
 
 
 def prefix_points(name: str, quality: float, original: Picture) -> list[dict[str, float]]:
@@ -73,6 +79,19 @@ def measure_codec(workers: Executor, name: str, chosen: PictureSet) -> list[dict
     return rows
 
 
+def measure_peers(workers: Executor, chosen: PictureSet, part: str, again: bool) -> None:
+    """Measure and store the peers whose settings, library or pictures are not those of the stored result."""
+    for peer in (*PEERS, JPEG_PLAIN):
+        library = f"{peer.library} {library_versions()[peer.library]}"
+        facts = {"title": peer.title, "settings": peer.settings, "library": library, **chosen.about}
+        old = results.load(part, peer.name)
+        fresh = old is not None and all(old.get(key) == value for key, value in facts.items())
+        if fresh and not again and [row["setting"] for row in old["rows"]] == list(peer.qualities):
+            continue
+        print(f"measuring {peer.name}", flush=True)
+        results.save(part, peer.name, measure_peer(workers, peer, chosen), **facts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rd", description=__doc__.split("\n")[0])
     pictures.add_argument(parser)
@@ -81,23 +100,9 @@ def main() -> None:
     args = parser.parse_args()
     chosen = pictures.chosen(args)
     part = f"rd/{chosen.name}"
-    for peer in (*PEERS, JPEG_PLAIN):
-        library = f"{peer.library} {library_versions()[peer.library]}"
-        facts = {"title": peer.title, "settings": peer.settings, "library": library, **chosen.about}
-        old = results.load(part, peer.name)
-        fresh = old is not None and all(old.get(key) == value for key, value in facts.items())
-        if (
-            fresh
-            and args.peers != "again"
-            and [row["setting"] for row in old["rows"]] == list(peer.qualities)
-        ):
-            continue
-        print(f"measuring {peer.name}", flush=True)
-        results.save(part, peer.name, measure_peer(peer, chosen), **facts)
-    if args.peers == "only":
-        return
     with ours.workers() as workers:
-        for name, codec in ours.available(args.codec).items():
+        measure_peers(workers, chosen, part, again=args.peers == "again")
+        for name, codec in ours.available(args.codec).items() if args.peers != "only" else ():
             print(f"measuring layercast {name}", flush=True)
             results.save(
                 part,

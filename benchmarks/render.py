@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import results, still_tables, stream_tables, summary
+from benchmarks import (
+    codec_tables,
+    relay_tables,
+    results,
+    speed_tables,
+    still_tables,
+    stream_tables,
+    summary,
+)
 
 PAGE = results.REPOSITORY / "BENCHMARKS.md"
 
@@ -12,15 +20,15 @@ INTRO = """\
 # Benchmarks
 
 Where layercast wins and where it loses. Every figure on this page was measured by the command named under
-its table, or is marked as published by others; a figure that is missing has not been measured yet. “Bits” are
-bits at equal PSNR (BD-rate); below 0 % layercast needs fewer."""
+its table, or is marked as published by others. “Bits” are bits at equal PSNR (BD-rate); below 0 % layercast
+needs fewer."""
 
 COMMANDS = """\
 ## Run it yourself
 
 ```
 make bench        what can be done in 20 minutes on two cores
-make bench-full   everything; KODAK=folder of the 24 Kodak PNGs, CLIPS="clip.mp4 ..."
+make bench-full   everything but the relay; KODAK=folder of the 24 Kodak PNGs, CLIPS="clip.mp4 ..."
 ```
 
 Each part is a command of its own, and writes JSON under `benchmarks/results/`:
@@ -33,10 +41,14 @@ Each part is a command of its own, and writes JSON under `benchmarks/results/`:
 | `python -m benchmarks.speed` | time and memory |
 | `python -m benchmarks.video CLIP...` | clips as camera streams |
 | `python -m benchmarks.entropy` | the entropy coder |
+| `python -m benchmarks.exactness --pictures DIR` | whether two unlike ends agree on every symbol |
+| `layercast bench relay`, `python -m benchmarks.links`, `python -m benchmarks.faults` | the relay (root) |
+| `python -m benchmarks.control` | how the relay follows simulated links |
 | `python -m benchmarks.guard` | fails when a quick exact figure got worse than the stored one |
 | `python -m benchmarks.render` | this page |
 
-They need `pip install -e ".[bench]"`. Results of peers are kept until their settings, libraries or input
+They need `pip install -e ".[bench]"`; with `make bench LEARNED=1` PyTorch and CompressAI are installed too, for the
+rows that are theirs. Results of peers are kept until their settings, libraries or input
 change (`--peers again` measures them anew). PSNR is `10 log10(255² / MSE)` over all RGB samples; MS-SSIM is Wang,
 Simoncelli and Bovik's (2003) on RGB. layercast's bytes are those of whole access units, headers and checksums
 included."""
@@ -47,13 +59,15 @@ def page() -> str:
         INTRO,
         summary.table(),
         COMMANDS,
+        codec_tables.section(),
         still_tables.rate_distortion(),
+        codec_tables.points(),
         still_tables.proof(),
         still_tables.progressive(),
-        still_tables.speed(),
+        speed_tables.section(),
         stream_tables.video(),
         stream_tables.entropy(),
-        stream_tables.relay(),
+        relay_tables.section(),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -1,4 +1,4 @@
-"""The sections of BENCHMARKS.md on video, entropy coding and the relay."""
+"""The sections of BENCHMARKS.md on video and entropy coding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks import markdown as md
 from benchmarks import plots, results
 from benchmarks.plots import Line
-from benchmarks.still_tables import compare, is_ours, prefix_curve, whole_curve
+from benchmarks.still_tables import bits, is_ours, prefix_curve, whole_curve
 
 CLIPS = ("car-detection", "dashcam-highway", "cars")
 """In this order; the last ships with the package, the others come from the project's data."""
@@ -38,8 +38,7 @@ def video() -> str:
             curve = whole_curve(result, "kbps")
             cells = []
             for _, anchor in anchors:
-                found = None if anchor is result else compare(whole_curve(anchor, "kbps"), curve)
-                cells.append(md.LEFT_OUT if found is None else str(found))
+                cells.append(bits(whole_curve(anchor, "kbps"), curve))
             middle = sorted(result["rows"], key=lambda row: row["kbps"])[len(result["rows"]) // 2]
             point = [md.number(middle["kbps"], 0), md.number(middle["psnr"]), md.number(middle["ms_ssim"], 4)]
             cpu = [row["cpu_ms"] for row in result["rows"]]
@@ -108,15 +107,3 @@ def entropy() -> str:
             md.origin([stored]),
         ]
     )
-
-
-def relay() -> str:
-    """Whatever benches of the relay have stored: one table for each file, its fields as columns."""
-    parts = ["## Relay"]
-    for stored in results.load_all("relay").values():
-        head = list(stored["rows"][0])
-        if "title" in stored:
-            parts.append(stored["title"])
-        parts.append(md.table(head, [[row.get(key, md.LEFT_OUT) for key in head] for row in stored["rows"]]))
-        parts.append(md.origin([stored]))
-    return "\n\n".join(parts) if len(parts) > 1 else ""

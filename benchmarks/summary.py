@@ -9,9 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import markdown as md
-from benchmarks import results
+from benchmarks import relay_tables, results
+from benchmarks.codec_tables import TIMED_AT
+from benchmarks.speed_tables import timed
 from benchmarks.still_tables import KODAK, Curve, compare, prefix_curve, published_curves, whole_curve
 from benchmarks.stream_tables import clips
+
+CLIP = "cars"
+"""Ships with the package, so that anybody can measure it."""
+
+FIRST_BPP = "0.3"
+"""Of `benchmarks.progressive.AT_BPP`: by then every progressive format shows something."""
 
 EVEN = 2.0
 """Per cent of difference that is called even: about what another set of pictures would change."""
@@ -38,8 +46,30 @@ def lines() -> list[Line]:
 def table() -> str:
     found = lines()
     codecs = sorted({codec for _, cells in found for codec in cells})
-    rows = [[about, *(cells.get(codec, md.LEFT_OUT) for codec in codecs)] for about, cells in found]
-    return md.table(["", *(f"layercast {codec}" for codec in codecs)], rows) if codecs else ""
+    if not codecs:
+        return ""
+    rows = [[about, *(cells.get(codec, "not measured") for codec in codecs)] for about, cells in found]
+    relay = relay_cell()
+    if relay:
+        rows.append(["the relay, whatever the codec", relay, *["the same"] * (len(codecs) - 1)])
+    return md.table(["", *(f"layercast {codec}" for codec in codecs)], rows)
+
+
+def relay_cell() -> str:
+    """CPU per frame beside a plain fan-out, and what is used of a shaped link, of the stored relay benches."""
+    told = []
+    links = relay_tables.stored("links/links.json")
+    used = [row["used"] for row in (links or {"rows": []})["rows"] if "used" in row]
+    if used:
+        word = "holds" if min(used) >= 0.92 else "misses"
+        told.append(
+            f"uses {100 * min(used):.0f} to {100 * max(used):.0f} % of a shaped link (92 asked): {word}"
+        )
+    ratios = relay_tables.cpu_ratios()
+    if ratios:
+        word = "loses" if max(ratios) > 1.15 else "even"
+        told.append(f"{max(ratios):.1f}× a plain gRPC fan-out's CPU per frame: {word}")
+    return "; ".join(told)
 
 
 def _of_codecs(stored: dict[str, Any], cell: Callable[[dict[str, Any]], str | None]) -> dict[str, str]:
@@ -54,7 +84,7 @@ def _still() -> list[Line]:
         for name in ("jpeg-420", "webp", "jpegxl", "avif-444")
         if name in stored
     }
-    anchors["Kodak, against BPG (published)"] = published_curves()["bpg"]
+    anchors["Kodak, against VTM (published)"] = published_curves()["vtm"]
     found = [
         (about, _of_codecs(stored, lambda r, anchor=anchor: rate_cell(anchor, whole_curve(r))))
         for about, anchor in anchors.items()
@@ -72,51 +102,56 @@ def _progressive() -> list[Line]:
     stored = results.load("progressive", "bundled")
     if stored is None:
         return []
-    found = []
-    for bpp in ("0.2", "0.5"):
-        shown = {row["codec"]: row["mean_psnr_at_bpp"][bpp] for row in stored["rows"]}
-        peers = {codec: db for codec, db in shown.items() if not codec.startswith("layercast") and db}
-        best = max(peers, key=peers.__getitem__)
-        cells = {}
-        for codec, db in shown.items():
-            if codec.startswith("layercast") and db is not None:
-                gap = db - peers[best]
-                word = "even" if abs(gap) < 0.1 else "wins" if gap > 0 else "loses"
-                cells[codec.removeprefix("layercast ")] = f"{gap:+.1f} dB: {word}"
-        about = f"first {bpp} bits per pixel of one file, against the best progressive file ({best})"
-        found.append((about, cells))
-    return found
+    shown = {row["codec"]: row["mean_psnr_at_bpp"][FIRST_BPP] for row in stored["rows"]}
+    peers = {codec: db for codec, db in shown.items() if not codec.startswith("layercast") and db}
+    best = max(peers, key=peers.__getitem__)
+    cells = {}
+    for codec, db in shown.items():
+        if codec.startswith("layercast") and db is not None:
+            gap = db - peers[best]
+            word = "even" if abs(gap) < 0.1 else "wins" if gap > 0 else "loses"
+            cells[codec.removeprefix("layercast ")] = f"{gap:+.1f} dB: {word}"
+    return [
+        (f"first {FIRST_BPP} bits per pixel of one file, against the best progressive file ({best})", cells)
+    ]
 
 
 def _speed() -> list[Line]:
-    stored = results.load("speed", "still")
+    size, threads = TIMED_AT
+    stored = timed().get(TIMED_AT)
     if stored is None:
         return []
-    one = {r["codec"]: r for r in stored["rows"] if r["size"] == "768x512" and r["threads"] == 1}
-    found = []
-    for step in ("encode", "decode"):
-        key = f"{step}_ms"
-        cells = {}
-        for codec, row in one.items():
-            if codec in stored["settings"]:
-                continue
-            ratios = [row[key] / one[peer][key] for peer in ("jpeg-420", "avif-420")]
-            told = f"{md.ratio(ratios[0])} JPEG's, {md.ratio(ratios[1])} AVIF's"
-            cells[codec] = f"{row[key]:.0f} ms: {told}"
-        found.append((f"time to {step} 768x512, one thread", cells))
-    return found
+    rows = {row["codec"]: row for row in stored["rows"]}
+    peers = [rows[name] for name in ("jpeg-420", "avif-420")]
+    cells = {}
+    for codec, row in rows.items():
+        if "stages" in row:
+            told = []
+            for step in ("encode", "decode"):
+                ratios = [md.ratio(row[f"{step}_ms"] / peer[f"{step}_ms"]) for peer in peers]
+                told.append(f"{row[f'{step}_ms']:.0f} ms ({ratios[0]} JPEG's, {ratios[1]} AVIF's)")
+            cells[codec] = ", ".join(told)
+    return [(f"time to encode, to decode {size} on {threads} cores", cells)]
 
 
 def _video() -> list[Line]:
-    found = []
-    for clip, stored in clips().items():
+    stored = clips().get(CLIP)
+    if stored is None:
+        return []
+    cells: dict[str, str] = {}
+    for result in stored.values():
+        told = []
         for name, words in (
-            ("x264-superfast-intra", "x264 superfast with key frames only"),
-            ("x264-superfast-inter", "x264 superfast with prediction from earlier frames"),
+            ("x264-superfast-intra", "key frames only"),
+            ("x264-superfast-inter", "with prediction"),
         ):
-            if name in stored:
-                anchor = whole_curve(stored[name], "kbps")
-                cells = _of_codecs(stored, lambda r, anchor=anchor: rate_cell(anchor, whole_curve(r, "kbps")))
-                found.append((f"video {clip}, against {words}", cells))
-        break
-    return found
+            found = (
+                rate_cell(whole_curve(stored[name], "kbps"), whole_curve(result, "kbps"))
+                if name in stored
+                else None
+            )
+            if "codec" in result and found:
+                told.append(f"{words} {found}")
+        if told:
+            cells[result["codec"]] = "; ".join(told)
+    return [(f"video (the bundled clip, {CLIP}), against x264 superfast", cells)]

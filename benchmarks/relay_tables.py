@@ -1,0 +1,300 @@
+"""The section of BENCHMARKS.md on the relay: what was asked beside what was measured, then the figures.
+
+The benches of the relay store JSON (`benchmarks.links`, `benchmarks.faults`) or JSON lines as they were printed
+(`layercast bench relay`, `benchmarks.control`).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import markdown as md
+from benchmarks import results
+
+Row = dict[str, Any]
+
+COMMANDS = {
+    "links/links.json": "python -m benchmarks.links",
+    "links/faults.json": "python -m benchmarks.faults",
+    "relay/uncapped.jsonl": "layercast bench relay",
+    "relay/fixed_budgets.jsonl": "layercast bench relay --fixed-budgets --no-plain",
+    "relay/mixed.jsonl": "layercast bench relay --senders 3 --budgets 1 0.5 0.25",
+    "control/simulated.jsonl": "python -m benchmarks.control",
+}
+"""Stored file and the command that prints it; a file of the folder relay that is not here is named by its stem."""
+
+INTRO = (
+    "A relay of layercast follows each subscriber's link and drops layers; what it is measured against is a "
+    "plain `grpc.aio` program that hands the same bytes on and looks at nothing. **Where we lose:** every “no”."
+)
+
+
+def lines_of(path: Path) -> list[Row]:
+    return [
+        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("{")
+    ]
+
+
+def stored(name: str) -> Row | None:
+    """A stored result as {"rows", perhaps "about", ...}; None if it is not there."""
+    path = results.RESULTS / name
+    if not path.exists():
+        return None
+    return {"rows": lines_of(path)} if path.suffix == ".jsonl" else json.loads(path.read_text("utf-8"))
+
+
+def origin(names: Iterable[str]) -> str:
+    """Where the figures are from: as the file tells, else command, and the commit and date it was stored in."""
+    told = []
+    for name in names:
+        result = stored(name) or {}
+        if "about" in result:
+            told.append(md.origin([result]))
+            continue
+        log = ["git", "log", "-1", "--format=commit %h, %cs", "--", str(results.RESULTS / name)]
+        done = subprocess.run(log, cwd=results.REPOSITORY, capture_output=True, text=True, check=False)
+        machine = ", ".join(f"{key} {result[key]}" for key in ("machine", "cores", "python") if key in result)
+        command = COMMANDS.get(name, f"layercast bench relay ({Path(name).stem})")
+        where = machine or "two shared cores; the file names no versions"
+        told.append(f"<sub>`{command}`, stored in {done.stdout.strip() or 'no commit'}; {where}.</sub>  ")
+    return "\n".join(told)
+
+
+def section() -> str:
+    asked = [*_links_asked(), *_control_asked(), *_fan_out_asked(), *_faults_asked()]
+    if not asked:
+        return ""
+    head = ["what", "asked", "measured", "holds"]
+    rows = [[what, goal, found, "yes" if holds else "**no**"] for what, goal, found, holds in asked]
+    return "\n\n".join(
+        part
+        for part in ("## Relay", INTRO, md.table(head, rows), _links(), _control(), _fan_out(), _faults())
+        if part
+    )
+
+
+Asked = tuple[str, str, str, bool]
+"""What, the goal, what was found, and whether that is enough."""
+
+
+def _worst(rows: list[Row], key: str, unit: str, goal: float, digits: int = 0, most: bool = True) -> Asked:
+    """The worst of a column against a goal: at most it, or at least it."""
+    found = [row[key] for row in rows if row.get(key) is not None]
+    worst = max(found) if most else min(found)
+    holds = len(found) == len(rows) and (worst <= goal if most else worst >= goal)
+    goal_text = f"{'≤' if most else '≥'} {goal:g}{unit}"
+    spread = f"{min(found):.{digits}f} to {max(found):.{digits}f}{unit}"
+    return key, goal_text, spread if len(found) == len(rows) else f"{spread}; missing in some", holds
+
+
+def _links_asked() -> list[Asked]:
+    result = stored("links/links.json")
+    if result is None:
+        return []
+    fixed = [row for row in result["rows"] if "used" in row]
+    steps = [row for row in result["rows"] if "drained_ms" in row]
+    for row in fixed:
+        row["used_percent"] = 100 * row["used"]
+    names: list[tuple[list[Row], str, str, str, float, int, bool]] = [
+        (fixed, "used_percent", "fixed link of 0.3, 1, 3 Mbit/s: share of it used", " %", 92, 1, False),
+        (fixed, "p95_ms", "the same: p95 frame delay above the idle delay", " ms", 150, 0, True),
+        (fixed, "past_staleness", "the same: frames later than the staleness bound", "", 0, 0, True),
+        (fixed, "turns_per_minute", "the same: turns of the layer count a minute", "", 2, 1, True),
+        (
+            steps,
+            "below_the_new_rate_ms",
+            "step from 3 to 0.6 Mbit/s: below the new rate after",
+            " ms",
+            700,
+            0,
+            True,
+        ),
+        (steps, "drained_ms", "the same: queue drained after", " ms", 1500, 0, True),
+        (steps, "back_at_90_percent_ms", "and back: at 90 % of the higher rate after", " ms", 5000, 0, True),
+    ]
+    return [
+        (what, *_worst(rows, key, unit, goal, digits, most)[1:])
+        for rows, key, what, unit, goal, digits, most in names
+        if rows
+    ]
+
+
+def _control_asked() -> list[Asked]:
+    result = stored("control/simulated.jsonl")
+    cellular = [row for row in (result or {"rows": []})["rows"] if "of_oracle" in row]
+    if not cellular:
+        return []
+    for row in cellular:
+        row["of_oracle_percent"] = 100 * row["of_oracle"]
+    what = "ten minutes of a cellular trace (simulated link)"
+    return [
+        (f"{what}: quality, of an oracle's", *_worst(cellular, "of_oracle_percent", " %", 90, 1, False)[1:]),
+        (f"{what}: p95 delay", *_worst(cellular, "p95_ms", " ms", 300)[1:]),
+    ]
+
+
+def _by_receivers(rows: list[Row], kind: str) -> dict[int, Row]:
+    """The rows of one kind with one process of the relay."""
+    return {row["receivers"]: row for row in rows if row["kind"] == kind and row.get("workers", 1) == 1}
+
+
+def cpu_ratios() -> list[float]:
+    """CPU per delivered frame in times of the plain fan-out's, uncapped, at every number of receivers."""
+    rows = (stored("relay/uncapped.jsonl") or {"rows": []})["rows"]
+    ours, plain = (_by_receivers(rows, kind) for kind in ("layercast", "plain"))
+    return [
+        ours[n]["cpu_us_per_frame"] / plain[n]["cpu_us_per_frame"] for n in sorted(ours.keys() & plain.keys())
+    ]
+
+
+def _fan_out_asked() -> list[Asked]:
+    result = stored("relay/uncapped.jsonl")
+    if result is None:
+        return []
+    ours, plain = (_by_receivers(result["rows"], kind) for kind in ("layercast", "plain"))
+    both = sorted(ours.keys() & plain.keys())
+    ratios = cpu_ratios()
+    per_core = [ours[n]["receivers_per_core"] for n in both]
+    half = min(both, key=lambda n: abs(ours[n]["cores"] - 0.5 * max(o["cores"] for o in ours.values())))
+    added_ms = ours[half]["p99_ms"] - plain[half]["p99_ms"]
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}×"
+    return [
+        ("CPU per delivered frame, of the plain fan-out's", "≤ 1.15×", spread, max(ratios) <= 1.15),
+        (
+            "receivers of 16 KB frames at 30/s that one core serves",
+            "≥ 200",
+            f"{min(per_core):.0f} to {max(per_core):.0f} (by CPU per frame)",
+            min(per_core) >= 200,
+        ),
+        (
+            f"p99 latency added to the plain fan-out's, {half} receivers",
+            "≤ 10 ms",
+            f"{added_ms:.1f} ms",
+            added_ms <= 10,
+        ),
+        *_workers_asked(),
+    ]
+
+
+def _workers_asked() -> list[Asked]:
+    """What a second process is worth, at every number of receivers that some file has with one and with two."""
+    folds = []
+    for path in sorted((results.RESULTS / "relay").glob("*.jsonl")):
+        rows = [row for row in lines_of(path) if row.get("kind") == "layercast" and "workers" in row]
+        one, two = ({r["receivers"]: r for r in rows if r["workers"] == n} for n in (1, 2))
+        folds += [
+            2 * one[n]["cpu_us_per_frame"] / two[n]["cpu_us_per_frame"] for n in one.keys() & two.keys()
+        ]
+    if not folds:
+        return []
+    what = "what a second process scales it by (2 × CPU per frame with one ÷ with two)"
+    return [(what, "≥ 1.8×", f"{min(folds):.2f} to {max(folds):.2f}×", min(folds) >= 1.8)]
+
+
+def _faults_asked() -> list[Asked]:
+    result = stored("links/faults.json")
+    if result is None:
+        return []
+    summary = result["summary"]
+    before, after = summary["relay_rss_mb_before"], summary["relay_rss_mb_after"]
+    growth = max(b / a - 1 for a, b in zip(before, after, strict=True))
+    events, within = summary["events"], summary["recovered_within_3_s"]
+    outside = summary["events_with_frames_missed_outside"]
+    recovered = f"{within} of {events}; slowest {summary['recovered_worst_s']:.2f} s"
+    return [
+        ("random faults in a chain of relays", "200 events", f"{events} events", events >= 200),
+        ("everybody has frames again 3 s after the fault's end", "always", recovered, within == events),
+        ("events in which somebody off the faulted path missed a frame", "0", str(outside), outside == 0),
+        ("growth of a relay's memory", "≤ 10 %", f"{100 * growth:.1f} %", growth <= 0.1),
+    ]
+
+
+def _links() -> str:
+    result = stored("links/links.json")
+    if result is None:
+        return ""
+    columns = {
+        "link": "link",
+        "frame_spread": "sizes wander by",
+        "used": "used",
+        "p50_ms": "p50, ms",
+        "p95_ms": "p95, ms",
+        "worst_ms": "latest, ms",
+        "past_staleness": "too late",
+        "arrived": "arrived",
+        "turns_per_minute": "turns a minute",
+        "below_the_new_rate_ms": "below the new rate, ms",
+        "drained_ms": "drained, ms",
+        "back_at_90_percent_ms": "back at 90 %, ms",
+    }
+    about = "Real processes over a shaped link (`tc tbf`, 20 ms each way); “too late”: frames past the bound."
+    return "\n\n".join(["### Links", about, _table(columns, result["rows"]), origin(["links/links.json"])])
+
+
+def _control() -> str:
+    result = stored("control/simulated.jsonl")
+    if result is None:
+        return ""
+    columns = {
+        "link": "link",
+        "seed": "seed",
+        "frame_spread": "sizes wander by",
+        "used": "used",
+        "p95_ms": "p95, ms",
+        "worst_ms": "latest, ms",
+        "sent": "frames sent",
+        "turns_per_minute": "turns a minute",
+        "of_oracle": "of the oracle's quality",
+        "of_oracle_without_first_layer": "the same, above the first layer",
+    }
+    rows = [row for row in result["rows"] if "link" in row]
+    return "\n\n".join(["### Simulated links", _table(columns, rows), origin(["control/simulated.jsonl"])])
+
+
+def _fan_out() -> str:
+    names = sorted(f"relay/{path.name}" for path in (results.RESULTS / "relay").glob("*.jsonl"))
+    if not names:
+        return ""
+    skipped = {"kind", "frame_rate", "unit_bytes", "frames_per_s", "bytes_per_s", "bytes_per_frame"}
+    found = {name: [row for row in (stored(name) or {"rows": []})["rows"] if "kind" in row] for name in names}
+    keys = list(dict.fromkeys(key for rows in found.values() for row in rows for key in row))
+    columns = {"bench": "bench", "kind": "kind", **{k: k.replace("_", " ") for k in keys if k not in skipped}}
+    rows = [{"bench": Path(name).stem, **row} for name, rows in found.items() for row in rows]
+    about = (
+        "Frames of 16 KB at 30 a second over loopback. The relay has one core; senders and receivers share the other, "
+        "and 200 receivers nearly fill that one, which shows in the latency of both kinds."
+    )
+    return "\n\n".join(["### Fan-out", about, _table(columns, rows), origin(names)])
+
+
+def _faults() -> str:
+    result = stored("links/faults.json")
+    if result is None:
+        return ""
+    groups: dict[str, list[Row]] = {}
+    for row in result["rows"]:
+        groups.setdefault(row["action"], []).append(row)
+    rows = []
+    for action, events in sorted(groups.items()):
+        times = [event["recovered_s"] for event in events]
+        missed = sum(bool(event["missed_outside"]) for event in events)
+        rows.append([action, len(events), f"{median(times):.2f}", f"{max(times):.2f}", missed])
+    head = [
+        "fault",
+        "events",
+        "recovered after, median s",
+        "slowest, s",
+        "events with frames missed off its path",
+    ]
+    return "\n\n".join(["### Faults", md.table(head, rows), origin(["links/faults.json"])])
+
+
+def _table(columns: dict[str, str], rows: list[Row]) -> str:
+    """Those columns that some row has; empty cells where a row says nothing."""
+    shown = [key for key in columns if any(key in row for row in rows)]
+    return md.table([columns[key] for key in shown], [[row.get(key, "") for key in shown] for row in rows])
