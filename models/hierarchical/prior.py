@@ -294,6 +294,8 @@ class DirectPrior(nn.Module):
     """
 
     GROUPS = (1, 2, 6)
+    GIVEN = (2, 1, 1)
+    """Numbers for each symbol: mean and scale, or scale."""
 
     def __init__(self, c: Config) -> None:
         super().__init__()
@@ -305,10 +307,10 @@ class DirectPrior(nn.Module):
         self.blocks = nn.ModuleList([nn.ModuleList([Block(96, True), Block(96, True)]) for _ in range(2)])
         self.heads = nn.ModuleList(
             nn.ModuleList(
-                nn.Sequential(nn.Conv2d(w + i * (n // g), w, 1), nn.ReLU(), nn.Conv2d(w, 2 * (n // g), 1))
+                nn.Sequential(nn.Conv2d(w + i * (n // g), w, 1), nn.ReLU(), nn.Conv2d(w, given * (n // g), 1))
                 for i in range(g)
             )
-            for n, g, w in zip(c.latents, self.GROUPS, widths, strict=True)
+            for n, g, w, given in zip(c.latents, self.GROUPS, widths, self.GIVEN, strict=True)
         )
 
     def forward(self, latents: list[Tensor], rounded: list[Tensor], q: Tensor, hard: bool) -> Tensor:
@@ -325,9 +327,10 @@ class DirectPrior(nn.Module):
                     h = h + x
             n = y.shape[1] // self.GROUPS[i]
             for j, head in enumerate(self.heads[i]):
-                mean, scale = head(torch.cat([h.float(), z[:, : j * n]], 1)).chunk(2, 1)
-                scale = LowerBound.apply(F.softplus(scale), 0.08)
-                residual = y[:, j * n : (j + 1) * n] - (0 if i else mean)
+                given = head(torch.cat([h.float(), z[:, : j * n]], 1))
+                scale = LowerBound.apply(F.softplus(given[:, -n:]), 0.08)
+                residual = y[:, j * n : (j + 1) * n]
+                residual = residual if i else residual - given[:, :n]
                 residual = residual.round() if hard else residual + torch.rand_like(residual) - 0.5
                 bits = bits + gaussian_bits(residual, scale).sum((1, 2, 3))
         return bits
