@@ -13,7 +13,20 @@ if any(importlib.util.find_spec(name) is None for name in ("imagecodecs", "av", 
 
 from benchmarks.video_peers import VIDEO_PEERS, VideoPeer, code
 
-from benchmarks import jpeg2000_cut, jpegxl_cut, markdown, peers, pictures, proof, published, results, summary
+from benchmarks import (
+    codec_tables,
+    jpeg2000_cut,
+    jpegxl_cut,
+    markdown,
+    mbt2018,
+    peers,
+    pictures,
+    proof,
+    published,
+    results,
+    speed,
+    summary,
+)
 from layercast.bench.metrics import psnr
 
 
@@ -107,3 +120,51 @@ def test_markdown_says_where_figures_are_from() -> None:
     about = {"machine": "m", "versions": {"a": "1"}, "commit": "c", "date": "d", "command": "run"}
     once = markdown.origin([{"about": about}, {"about": about}])
     assert once.count("`run` on d, commit c; m; a 1.") == 1
+
+
+QUALITIES_OF = {
+    0.0: [(0.1, 25.0), (0.2, 28.0)],
+    1.0: [(0.3, 27.0), (0.6, 31.0), (0.5, 30.9), (0.8, 34.0)],
+}
+"""Of a codec with two or four layers: quality to (bpp, PSNR) of its prefixes."""
+
+
+def stored_codec() -> dict:
+    rows = [
+        {"quality": quality, "layers": k, "bpp": bpp, "psnr": db}
+        for quality, points in QUALITIES_OF.items()
+        for k, (bpp, db) in enumerate(points, start=1)
+    ]
+    return {"rows": rows}
+
+
+def test_a_layer_that_makes_the_mean_worse_is_found() -> None:
+    assert codec_tables.falls(stored_codec()) == pytest.approx(0.1)
+
+
+def test_the_largest_layer_is_a_share_of_the_best_quality() -> None:
+    sizes = np.diff([0.0, 0.3, 0.6, 0.5, 0.8])
+    assert codec_tables.largest_share(stored_codec()) == pytest.approx(100 * max(sizes) / 0.8)
+
+
+def test_what_a_cut_loses_is_measured_at_its_rate_and_nowhere_else() -> None:
+    whole = ([0.1, 0.4], [24.0, 32.0])
+    assert codec_tables.lost_db(whole, 0.2, 27.0) == pytest.approx(1.0), "half way on the log rate"
+    assert codec_tables.lost_db(whole, 0.05, 22.0) is None
+
+
+def test_a_learned_peer_takes_pixels_to_pixels_where_it_is_installed(picture) -> None:
+    if not mbt2018.versions():
+        pytest.skip("needs torch, scipy and compressai")
+    encode, decode = mbt2018.actions(picture, threads=1)
+    assert decode(encode()).shape == picture.shape
+
+
+def test_one_size_is_timed_with_every_stage_of_every_codec() -> None:
+    rows = {row["codec"]: row for row in speed.measure(["dct", "webp"], (96, 64), threads=1, rounds=1)}
+    stages = rows["dct"]["stages"]
+    for step in ("encode", "decode"):
+        spent_ms = sum(ms for name, ms in stages.items() if name.startswith(step))
+        assert 0 < spent_ms <= rows["dct"][f"{step}_ms"] + 0.1, "each is rounded to 0.01 ms"
+    assert rows["webp"]["decode_ms"] > 0
+    assert "stages" not in rows["webp"]
