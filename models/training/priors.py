@@ -60,6 +60,7 @@ def main() -> None:
     ap.add_argument("--minutes", type=float, default=15)
     ap.add_argument("--batch", type=int, default=8)
     ap.add_argument("--crop", type=int, default=160)
+    ap.add_argument("--rate", type=float, default=RATE, help="largest learning rate")
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     o = ap.parse_args()
     state = torch.load(o.start, weights_only=True, map_location="cpu")
@@ -75,7 +76,7 @@ def main() -> None:
     ]
     model.requires_grad_(False)
     parameters = [p.requires_grad_(True) for _, p in trained]
-    optimiser = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.99), weight_decay=0)
+    optimiser = torch.optim.AdamW(parameters, o.rate, betas=(0.9, 0.99), weight_decay=0)
     data = Photographs(o.data, o.crop, seed=int(time.time()), device=o.device)
     low, high = model.config.log_lambda
     started, step, recent = time.time(), 0, []
@@ -87,7 +88,7 @@ def main() -> None:
         sum(parts).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         rate = (
-            RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
+            o.rate * min(1.0, (step + 1) / WARM_UP_STEPS) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
         )
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
