@@ -51,8 +51,7 @@ bench: $(VENV)/.installed-$(if $(LEARNED),learned,bench)
 	$(BIN)/python -m benchmarks.progressive
 	$(BIN)/python -m benchmarks.video
 	$(BIN)/python -m benchmarks.entropy
-	mkdir -p benchmarks/results/control
-	$(BIN)/python -m benchmarks.control > benchmarks/results/control/simulated.jsonl
+	$(BIN)/python -m benchmarks.keep control/simulated python -m benchmarks.control
 	$(BIN)/python -m benchmarks.render
 
 bench-full: $(VENV)/.installed-$(if $(LEARNED),learned,bench)

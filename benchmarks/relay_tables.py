@@ -1,7 +1,7 @@
 """The section of BENCHMARKS.md on the relay: what was asked beside what was measured, then the figures.
 
-The benches of the relay store JSON (`benchmarks.links`, `benchmarks.faults`) or JSON lines as they were printed
-(`layercast bench relay`, `benchmarks.control`).
+The benches store JSON (`benchmarks.links`, `benchmarks.faults`, and what `benchmarks.keep` runs); JSON lines as a
+bench printed them (`layercast bench relay > FILE.jsonl`) are shown too, but tell less of where they are from.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from benchmarks import results
 Row = dict[str, Any]
 
 COMMANDS = {
-    "links/links.json": "python -m benchmarks.links",
-    "links/faults.json": "python -m benchmarks.faults",
-    "relay/uncapped.jsonl": "layercast bench relay",
-    "relay/fixed_budgets.jsonl": "layercast bench relay --fixed-budgets --no-plain",
-    "relay/mixed.jsonl": "layercast bench relay --senders 3 --budgets 1 0.5 0.25",
-    "control/simulated.jsonl": "python -m benchmarks.control",
+    "links/links": "python -m benchmarks.links",
+    "relay/uncapped": "layercast bench relay",
+    "relay/fixed_budgets": "layercast bench relay --fixed-budgets --no-plain",
+    "relay/mixed": "layercast bench relay --senders 3 --budgets 1 0.5 0.25",
 }
-"""Stored file and the command that prints it; a file of the folder relay that is not here is named by its stem."""
+"""What made a result that does not say so itself; another of the relay is named by its file."""
 
 INTRO = (
     "A relay of layercast follows each subscriber's link and drops layers; what it is measured against is a "
@@ -34,18 +32,29 @@ INTRO = (
 )
 
 
-def lines_of(path: Path) -> list[Row]:
-    return [
-        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("{")
-    ]
+def path_of(name: str) -> Path | None:
+    """Where PART/NAME is stored, as JSON or as JSON lines."""
+    paths = (results.RESULTS / f"{name}{suffix}" for suffix in (".json", ".jsonl"))
+    return next((path for path in paths if path.exists()), None)
 
 
 def stored(name: str) -> Row | None:
     """A stored result as {"rows", perhaps "about", ...}; None if it is not there."""
-    path = results.RESULTS / name
-    if not path.exists():
+    path = path_of(name)
+    if path is None:
         return None
-    return {"rows": lines_of(path)} if path.suffix == ".jsonl" else json.loads(path.read_text("utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        found: Row = json.loads(text)
+        return found
+    return {"rows": [json.loads(line) for line in text.splitlines() if line.startswith("{")]}
+
+
+def fan_outs() -> dict[str, list[Row]]:
+    """The rows of `layercast bench relay`, by result."""
+    names = sorted({f"relay/{path.stem}" for path in (results.RESULTS / "relay").glob("*.json*")})
+    found = {name: (stored(name) or {"rows": []})["rows"] for name in names}
+    return {name: [row for row in rows if "kind" in row] for name, rows in found.items()}
 
 
 def origin(names: Iterable[str]) -> str:
@@ -56,10 +65,10 @@ def origin(names: Iterable[str]) -> str:
         if "about" in result:
             told.append(md.origin([result]))
             continue
-        log = ["git", "log", "-1", "--format=commit %h, %cs", "--", str(results.RESULTS / name)]
+        log = ["git", "log", "-1", "--format=commit %h, %cs", "--", str(path_of(name))]
         done = subprocess.run(log, cwd=results.REPOSITORY, capture_output=True, text=True, check=False)
         machine = ", ".join(f"{key} {result[key]}" for key in ("machine", "cores", "python") if key in result)
-        command = COMMANDS.get(name, f"layercast bench relay ({Path(name).stem})")
+        command = COMMANDS.get(name, f"layercast bench relay ({name})")
         where = machine or "two shared cores; the file names no versions"
         told.append(f"<sub>`{command}`, stored in {done.stdout.strip() or 'no commit'}; {where}.</sub>  ")
     return "\n".join(told)
@@ -93,7 +102,7 @@ def _worst(rows: list[Row], key: str, unit: str, goal: float, digits: int = 0, m
 
 
 def _links_asked() -> list[Asked]:
-    result = stored("links/links.json")
+    result = stored("links/links")
     if result is None:
         return []
     fixed = [row for row in result["rows"] if "used" in row]
@@ -125,7 +134,7 @@ def _links_asked() -> list[Asked]:
 
 
 def _control_asked() -> list[Asked]:
-    result = stored("control/simulated.jsonl")
+    result = stored("control/simulated")
     cellular = [row for row in (result or {"rows": []})["rows"] if "of_oracle" in row]
     if not cellular:
         return []
@@ -145,7 +154,7 @@ def _by_receivers(rows: list[Row], kind: str) -> dict[int, Row]:
 
 def cpu_ratios() -> list[float]:
     """CPU per delivered frame in times of the plain fan-out's, uncapped, at every number of receivers."""
-    rows = (stored("relay/uncapped.jsonl") or {"rows": []})["rows"]
+    rows = (stored("relay/uncapped") or {"rows": []})["rows"]
     ours, plain = (_by_receivers(rows, kind) for kind in ("layercast", "plain"))
     return [
         ours[n]["cpu_us_per_frame"] / plain[n]["cpu_us_per_frame"] for n in sorted(ours.keys() & plain.keys())
@@ -153,7 +162,7 @@ def cpu_ratios() -> list[float]:
 
 
 def _fan_out_asked() -> list[Asked]:
-    result = stored("relay/uncapped.jsonl")
+    result = stored("relay/uncapped")
     if result is None:
         return []
     ours, plain = (_by_receivers(result["rows"], kind) for kind in ("layercast", "plain"))
@@ -184,9 +193,9 @@ def _fan_out_asked() -> list[Asked]:
 def _workers_asked() -> list[Asked]:
     """What a second process is worth, at every number of receivers that some file has with one and with two."""
     folds = []
-    for path in sorted((results.RESULTS / "relay").glob("*.jsonl")):
-        rows = [row for row in lines_of(path) if row.get("kind") == "layercast" and "workers" in row]
-        one, two = ({r["receivers"]: r for r in rows if r["workers"] == n} for n in (1, 2))
+    for rows in fan_outs().values():
+        own = [row for row in rows if row["kind"] == "layercast" and "workers" in row]
+        one, two = ({row["receivers"]: row for row in own if row["workers"] == n} for n in (1, 2))
         folds += [
             2 * one[n]["cpu_us_per_frame"] / two[n]["cpu_us_per_frame"] for n in one.keys() & two.keys()
         ]
@@ -197,7 +206,7 @@ def _workers_asked() -> list[Asked]:
 
 
 def _faults_asked() -> list[Asked]:
-    result = stored("links/faults.json")
+    result = stored("links/faults")
     if result is None:
         return []
     summary = result["summary"]
@@ -215,7 +224,7 @@ def _faults_asked() -> list[Asked]:
 
 
 def _links() -> str:
-    result = stored("links/links.json")
+    result = stored("links/links")
     if result is None:
         return ""
     columns = {
@@ -233,11 +242,11 @@ def _links() -> str:
         "back_at_90_percent_ms": "back at 90 %, ms",
     }
     about = "Real processes over a shaped link (`tc tbf`, 20 ms each way); “too late”: frames past the bound."
-    return "\n\n".join(["### Links", about, _table(columns, result["rows"]), origin(["links/links.json"])])
+    return "\n\n".join(["### Links", about, _table(columns, result["rows"]), origin(["links/links"])])
 
 
 def _control() -> str:
-    result = stored("control/simulated.jsonl")
+    result = stored("control/simulated")
     if result is None:
         return ""
     columns = {
@@ -253,27 +262,26 @@ def _control() -> str:
         "of_oracle_without_first_layer": "the same, above the first layer",
     }
     rows = [row for row in result["rows"] if "link" in row]
-    return "\n\n".join(["### Simulated links", _table(columns, rows), origin(["control/simulated.jsonl"])])
+    return "\n\n".join(["### Simulated links", _table(columns, rows), origin(["control/simulated"])])
 
 
 def _fan_out() -> str:
-    names = sorted(f"relay/{path.name}" for path in (results.RESULTS / "relay").glob("*.jsonl"))
-    if not names:
+    found = fan_outs()
+    if not found:
         return ""
     skipped = {"kind", "frame_rate", "unit_bytes", "frames_per_s", "bytes_per_s", "bytes_per_frame"}
-    found = {name: [row for row in (stored(name) or {"rows": []})["rows"] if "kind" in row] for name in names}
     keys = list(dict.fromkeys(key for rows in found.values() for row in rows for key in row))
     columns = {"bench": "bench", "kind": "kind", **{k: k.replace("_", " ") for k in keys if k not in skipped}}
-    rows = [{"bench": Path(name).stem, **row} for name, rows in found.items() for row in rows]
+    rows = [{"bench": name.split("/")[1], **row} for name, rows in found.items() for row in rows]
     about = (
         "Frames of 16 KB at 30 a second over loopback. The relay has one core; senders and receivers share the other, "
         "and 200 receivers nearly fill that one, which shows in the latency of both kinds."
     )
-    return "\n\n".join(["### Fan-out", about, _table(columns, rows), origin(names)])
+    return "\n\n".join(["### Fan-out", about, _table(columns, rows), origin(found)])
 
 
 def _faults() -> str:
-    result = stored("links/faults.json")
+    result = stored("links/faults")
     if result is None:
         return ""
     groups: dict[str, list[Row]] = {}
@@ -291,7 +299,7 @@ def _faults() -> str:
         "slowest, s",
         "events with frames missed off its path",
     ]
-    return "\n\n".join(["### Faults", md.table(head, rows), origin(["links/faults.json"])])
+    return "\n\n".join(["### Faults", md.table(head, rows), origin(["links/faults"])])
 
 
 def _table(columns: dict[str, str], rows: list[Row]) -> str:

@@ -42,8 +42,9 @@ Each part is a command of its own, and writes JSON under `benchmarks/results/`:
 | `python -m benchmarks.video CLIP...` | clips as camera streams |
 | `python -m benchmarks.entropy` | the entropy coder |
 | `python -m benchmarks.exactness --pictures DIR` | whether two unlike ends agree on every symbol |
-| `layercast bench relay`, `python -m benchmarks.links`, `python -m benchmarks.faults` | the relay (root) |
-| `python -m benchmarks.control` | how the relay follows simulated links |
+| `python -m benchmarks.links`, `python -m benchmarks.faults` | the relay over shaped links (root), and under faults |
+| `python -m benchmarks.keep relay/uncapped layercast bench relay` | a relay's receivers, latency and CPU time |
+| `python -m benchmarks.keep control/simulated python -m benchmarks.control` | the relay on simulated links |
 | `python -m benchmarks.guard` | fails when a quick exact figure got worse than the stored one |
 | `python -m benchmarks.render` | this page |
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import relay_tables, results
+from benchmarks import keep, relay_tables, results
 
 FIXED = {"link": "1 Mbit/s", "used": 0.95, "p95_ms": 90.0, "past_staleness": 0, "turns_per_minute": 1.0}
 STEP = {"link": "step", "below_the_new_rate_ms": 200, "drained_ms": 1200, "back_at_90_percent_ms": 4000}
@@ -92,3 +92,10 @@ def test_the_stored_results_render_with_their_commands() -> None:
     page = relay_tables.section()
     for command in ("benchmarks.links", "benchmarks.faults", "layercast bench relay"):
         assert f"{command}" in page
+
+
+def test_what_a_bench_prints_is_kept_with_its_origin(store) -> None:
+    rows = keep.measured(["python", "-c", "print('{\"kind\": \"plain\"}'); print('a table')"])
+    assert rows == [{"kind": "plain"}]
+    with pytest.raises(SystemExit, match="exit code 3"):
+        keep.measured(["python", "-c", "print('{}'); raise SystemExit(3)"])
