@@ -23,6 +23,9 @@ from benchmarks.still_tables import (
 TIMED_AT = ("768x512", 2)
 """Size and threads that the limits of time are stated for."""
 
+CROPS = "docs/img/crops.png"
+"""Written by `benchmarks.crops`."""
+
 Asked = tuple[str, str, str, str, bool]
 """Codec, what, the goal, what was found, and whether that is enough."""
 
@@ -169,4 +172,12 @@ def points() -> str:
             "encoding made for that rate, interpolated over the table above:"
         )
         parts.append(md.table(["layers", "bpp", "PSNR, dB", "MS-SSIM", "lost, dB"], cells))
-    return "\n\n".join([*parts, md.origin(own.values())]) if own else ""
+    parts.append(md.origin(own.values()))
+    if (results.REPOSITORY / CROPS).exists():
+        parts += [
+            f"One encoding cut at four places beside AVIF and JPEG at the same bytes:\n\n![crops]({CROPS})"
+        ]
+        parts += [
+            f"<sub>`python -m benchmarks.crops --out {CROPS}`; each tile tells its bytes and PSNR.</sub>"
+        ]
+    return "\n\n".join(parts) if own else ""

@@ -216,7 +216,7 @@ def progressive() -> str:
             f"is progressive "
             "4:2:0, quality 90, cut anywhere; JPEG 2000 has ten quality layers, cut at any packet; "
             "JPEG XL has "
-            "refined AC (distance 1), cut anywhere.",
+            "refined AC (distance 1), cut anywhere. A file that has arrived whole shows the same from then on.",
             md.table(head, rows),
             plots.draw("progressive", lines, title, "kilobytes received", y_range=(15, 42)),
             md.origin([stored]),

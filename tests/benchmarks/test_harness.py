@@ -21,8 +21,10 @@ from benchmarks import (
     mbt2018,
     peers,
     pictures,
+    plots,
     proof,
     published,
+    render,
     results,
     speed,
     summary,
@@ -168,3 +170,25 @@ def test_one_size_is_timed_with_every_stage_of_every_codec() -> None:
         assert 0 < spent_ms <= rows["dct"][f"{step}_ms"] + 0.1, "each is rounded to 0.01 ms"
     assert rows["webp"]["decode_ms"] > 0
     assert "stages" not in rows["webp"]
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(plots, "draw", lambda name, *_, **__: f"![{name}]()")
+    return render.page()
+
+
+def test_the_page_opens_with_ten_lines_and_leaves_no_figure_out(page: str) -> None:
+    opening = page.split("## Run it yourself")[0]
+    rows = [line for line in opening.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 10
+    assert all(word in opening for word in ("wins", "loses"))
+    assert f"| {markdown.LEFT_OUT} |" not in page
+
+
+def test_every_section_with_figures_says_where_they_are_from(page: str) -> None:
+    sections = page.split("\n## ")[1:]
+    assert len(sections) == 9
+    for section in sections[1:]:
+        assert "<sub>`" in section, section.splitlines()[0]
+        assert "commit" in section
