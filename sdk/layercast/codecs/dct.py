@@ -30,6 +30,7 @@ from layercast.codecs.dct_work import Floats, Workspace
 from layercast.codecs.stages import StageClock
 from layercast.entropy import SymbolDecoder, SymbolEncoder
 from layercast.errors import CodecError, CorruptError, PictureError
+from layercast.runtime.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,9 @@ _MISSED_SHARE = 0.1
 
 MAX_WAITING = 8
 """Batches of symbols that wait to be coded; 256 Ki symbols of 4 bytes each at most."""
+
+LEAST_SHARED = 1 << 14
+"""Symbols of a batch from which on the second thread helps; what it takes over then exceeds the cost of asking."""
 
 _GREY_ROWS = 64
 """Rows of pixels that are compared with mid-grey at a time."""
@@ -87,6 +91,7 @@ class DctCodec:
     name: ClassVar[str] = "dct"
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self._model, self._workspace = load_model(), Workspace()
         self.stage_times: Mapping[str, float] = {}
 
@@ -312,19 +317,54 @@ class DctFrameDecoder:
             self._restart(complete=layer[0] == 1)
             layer = layer[1:]
         coder = SymbolDecoder(layer)
+        ready: list[Stage] = []
         for stage in _stages(number, self._picture.channels):
             if stage.plane != self._plane:
                 self._plane = stage.plane
                 self.progress.begin(stage.plane)
-            for batch in self.progress.batches(stage):
-                rows = np.concatenate([portion.rows for portion in batch])
-                self._clock.spent("prior")
+            if stage.fills:
+                self._decode(coder, ready)
+                ready = []
+            ready.append(stage)
+        self._decode(coder, ready)
+
+    def _decode(self, coder: SymbolDecoder, stages: list[Stage]) -> None:
+        """Decode stages of which only the first may depend on what was settled before.
+
+        While a large batch is decoded, the helper settles the one before it and looks for the one behind it.
+        """
+        batches = ((stage, batch) for stage in stages for batch in self.progress.batches(stage))
+        done: tuple[Stage, list[Portion], NDArray[np.int16]] | None = None
+
+        def advance() -> tuple[Stage, list[Portion]] | None:
+            if done:
+                self._settle(*done)
+            return next(batches, None)
+
+        batch = next(batches, None)
+        while batch:
+            stage, portions = batch
+            rows = np.concatenate([portion.rows for portion in portions])
+            self._clock.spent("prior")
+            if len(rows) < LEAST_SHARED:
+                batch = advance()
                 symbols = checked(coder.decode(rows, self._model.tables))
-                self._clock.spent("entropy")
-                for portion in batch:
-                    some, symbols = np.split(symbols, [len(portion.at)])
-                    self.progress.settle(stage, portion, some)
-                self._clock.spent("prior")
+            else:
+                ahead = self._workspace.helper.submit(advance)
+                try:
+                    symbols = checked(coder.decode(rows, self._model.tables))
+                finally:
+                    batch = ahead.result()
+            self._clock.spent("entropy")
+            done = stage, portions, symbols
+        if done:
+            self._settle(*done)
+        self._clock.spent("prior")
+
+    def _settle(self, stage: Stage, portions: list[Portion], symbols: NDArray[np.int16]) -> None:
+        for portion in portions:
+            some, symbols = np.split(symbols, [len(portion.at)])
+            self.progress.settle(stage, portion, some)
 
     def picture(self) -> Image:
         """The picture from the layers pushed so far, (H, W, 3) or (H, W), uint8."""

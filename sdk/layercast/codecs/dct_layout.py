@@ -52,6 +52,11 @@ class Stage:
         """Whether the stage computes context levels."""
         return self.worth is None or self.worth in FRESH_CLASSES[self.part]
 
+    @property
+    def fills(self) -> bool:
+        """Whether it does so when it begins, from everything settled; those of class 0 come with the plane."""
+        return self.fresh and self.worth != 0
+
 
 _DIAGONALS = tuple(s * (s + 1) // 2 if s <= 8 else 64 - (15 - s) * (16 - s) // 2 for s in range(16))
 """Index of the first frequency with u + v = s, in `frequency_order(8)`."""

@@ -254,7 +254,7 @@ class Progress:
 
     def batches(self, stage: Stage) -> Iterator[list[Portion]]:
         """What the stage codes and with which table rows, in order, PORTION coefficients (the last time: fewer)."""
-        if stage.worth != 0 and stage.fresh:
+        if stage.fills:
             _, _, down, across = self.bins[stage.level].shape
             rows = stripes(down, across, self._values(stage))
             self._workspace.share(lambda some, scratch: self._fill(stage, *some, scratch), rows)

@@ -31,7 +31,7 @@ def quantise(magnitudes: Floats) -> NDArray[np.int16]:
     near += np.float32(0.5)
     far = magnitudes + np.float32(5 - 9 * DEAD_ZONE)
     np.maximum(near, far, out=near)
-    np.minimum(near, np.float32(9 * MAX_MAGNITUDE), out=near)
+    np.clip(near, 0, 9 * MAX_MAGNITUDE, out=near)
     return near.astype(np.int16)
 
 

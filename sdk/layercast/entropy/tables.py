@@ -213,7 +213,7 @@ class CdfTables:
         Raises:
             CodecError: a symbol outside a row that has no escape.
         """
-        offsets, limits = self.offsets[rows], self.limits[rows]
+        offsets, limits = self.offsets.take(rows), self.limits.take(rows)
         outside = np.flatnonzero((symbols < offsets) | (symbols >= limits))
         if not len(outside):
             return symbols - offsets, np.zeros(0, np.int64)

@@ -1,6 +1,21 @@
-"""Running networks: ONNX Runtime sessions, the choice of execution provider, and proof that the prior is exact."""
+"""Running networks: ONNX Runtime sessions, the choice of execution provider, and proof that the prior is exact.
+
+`keep_freed_memory` serves codecs without a network, too: ONNX Runtime is imported when a name of it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from layercast.runtime.memory import keep_freed_memory
-from layercast.runtime.session import Session, SessionOptions, choose_provider
+
+if TYPE_CHECKING:
+    from layercast.runtime.session import Session, SessionOptions, choose_provider
 
 __all__ = ["Session", "SessionOptions", "choose_provider", "keep_freed_memory"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from layercast.runtime import session
+
+    return getattr(session, name)
