@@ -58,7 +58,7 @@ def largest_share(result: dict[str, Any]) -> float:
 
 def section() -> str:
     own = own_results()
-    asked = [*_dct(own.get("dct")), *_hierarchical(own.get("hierarchical")), *_exactness()]
+    asked = [*_dct(own.get("dct")), *_hierarchical(own.get("hierarchical")), *_exactness(), *_entropy()]
     if not asked:
         return ""
     rows = [[*cells, "yes" if holds else "**no**"] for *cells, holds in asked]
@@ -70,7 +70,8 @@ def section() -> str:
         "docs/codecs.md says what is known.",
     ]
     exactness = results.load("exactness", "kodak-24")
-    parts.append(md.origin([*own.values(), *([exactness] if exactness else [])]))
+    others = [exactness, results.load("entropy", "coders"), timed().get(TIMED_AT)]
+    parts.append(md.origin([*own.values(), *(result for result in others if result)]))
     return "\n\n".join(parts)
 
 
@@ -134,6 +135,20 @@ def _exactness() -> list[Asked]:
     qualities = len(stored["rows"])
     what = f"two unlike ends differ, {stored['pictures']} pictures × {qualities} qualities × every prefix, both ways"
     return [("hierarchical", what, "never", f"{different} of {prefixes} prefixes", different == 0)]
+
+
+def _entropy() -> list[Asked]:
+    stored = results.load("entropy", "coders")
+    if stored is None:
+        return []
+    name, mix = "entropy coder", "mixed scales"
+    over = max(100 * row["overhead"] for row in stored["rows"] if row["coder"] == "layercast")
+    found: list[Asked] = [(name, "size over the ideal, largest", "≤ 0.5 %", f"{over:.3f} %", over <= 0.5)]
+    for row in stored["rows"]:
+        if row["mix"] == mix and row["coder"] != "layercast":
+            what = f"decoding, in times of {row['coder']}, {mix}"
+            found.append((name, what, "≥ 5×", md.ratio(row["behind"]), row["behind"] >= 5))
+    return found
 
 
 def points() -> str:
