@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -81,6 +83,17 @@ async def test_refusals_are_counted_by_reason():
                 async with publishing(relay):
                     pass
         assert value(await scrape(relay), "layercast_refusals_total", reason="streams") == 3
+
+
+@live
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the kernel tells in /proc")
+async def test_connections_of_strangers_show_while_they_last():
+    async with Relay(metrics="127.0.0.1:0") as relay, honest(relay):
+        assert value(await scrape(relay), "layercast_connections") == 2
+        strangers = [socket.create_connection(("127.0.0.1", relay.port)) for _ in range(5)]
+        assert value(await scrape(relay), "layercast_connections") == 7
+        for stranger in strangers:
+            stranger.close()
 
 
 @live

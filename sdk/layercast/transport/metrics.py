@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from layercast.errors import ConfigError, MissingDependencyError
 from layercast.transport.channel import check_address
+from layercast.transport.connections import connections
 from layercast.transport.latency import BOUNDS_S
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ SCRAPE_TIMEOUT_S = 5.0
 """How long a scrape waits for the relay's event loop, in seconds; a healthy one answers within milliseconds."""
 
 
-def families(now: RelayStatistics, per_receiver: bool) -> Iterator[Metric]:
+def families(now: RelayStatistics, per_receiver: bool, connected: int | None = None) -> Iterator[Metric]:
     """All metric families.
 
     Args:
         now: what to tell.
         per_receiver: one series per receiver; otherwise only sums per stream.
+        connected: TCP connections to the relay's port, None if that is not known.
     """
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
@@ -40,6 +42,10 @@ def families(now: RelayStatistics, per_receiver: bool) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "layercast_tls_handshakes", "TLS handshakes begun, also those that failed", now.handshakes
     )
+    if connected is not None:
+        yield GaugeMetricFamily(
+            "layercast_connections", "TCP connections to the relay's port, also of strangers", connected
+        )
     refused = CounterMetricFamily(
         "layercast_refusals", "Calls refused or ended by the relay", labels=["reason"]
     )
@@ -118,6 +124,7 @@ class MetricsServer:
         listen: "host:port"; port 0 takes any free one, see `port`.
         statistics: called on the event loop for every scrape.
         per_receiver: see `families`.
+        relay_port: TCP port of the relay, 0 if it has none.
 
     Raises:
         ConfigError: a bad address, or a port that cannot be had.
@@ -125,7 +132,11 @@ class MetricsServer:
     """
 
     def __init__(
-        self, listen: str, statistics: Callable[[], RelayStatistics], per_receiver: bool = True
+        self,
+        listen: str,
+        statistics: Callable[[], RelayStatistics],
+        per_receiver: bool = True,
+        relay_port: int = 0,
     ) -> None:
         check_address(listen)
         try:
@@ -137,6 +148,7 @@ class MetricsServer:
         self._loop = asyncio.get_running_loop()
         self._statistics = statistics
         self._per_receiver = per_receiver
+        self._relay_port = relay_port
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(self)
@@ -162,7 +174,8 @@ class MetricsServer:
                 result.set_exception(error)
 
         self._loop.call_soon_threadsafe(read)
-        yield from families(result.result(SCRAPE_TIMEOUT_S), self._per_receiver)
+        connected = connections(self._relay_port) if self._relay_port else None
+        yield from families(result.result(SCRAPE_TIMEOUT_S), self._per_receiver, connected)
 
     async def aclose(self) -> None:
         """Free the port and end the thread."""

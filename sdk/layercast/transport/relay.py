@@ -193,8 +193,9 @@ class Relay:
             from layercast.transport.metrics import MetricsServer
 
             try:
+                port = 0 if self._listen.startswith("unix:") else self.port
                 self._metrics = MetricsServer(
-                    self._metrics_listen, self.statistics, self._metrics_per_receiver
+                    self._metrics_listen, self.statistics, self._metrics_per_receiver, port
                 )
             except LayercastError:
                 await server.stop(None)
