@@ -39,6 +39,7 @@ def row(name, run, seconds, **more):
         "past_staleness": round(sum(delay > STALENESS_S for delay in delays) / len(delays), 5),
         "sent": round(len(delays) / len(run.frames), 4),
         "turns_per_minute": round(run.direction_changes(WARM_UP_S, seconds) * 60 / (seconds - WARM_UP_S), 2),
+        "frame_turns_per_minute": round(run.frame_turns(WARM_UP_S, seconds) * 60 / (seconds - WARM_UP_S), 2),
         **more,
     }
 

@@ -150,15 +150,24 @@ class Run:
         ]
 
     def direction_changes(self, start_s, end_s):
-        """How often the level turned round, each turn a whole layer at least."""
-        turns, direction, extreme = 0, 0, None
-        for level in self.layer_seconds(start_s, end_s):
-            if extreme is None or (direction * (level - extreme) >= 0 and direction):
-                extreme = level
-            elif abs(level - extreme) >= 1.0:
-                turns += direction != 0
-                direction, extreme = (1 if level > extreme else -1), level
-        return turns
+        """How often the mean layer count of a second turned round, each turn a whole layer at least."""
+        return turns(self.layer_seconds(start_s, end_s), 1.0)
+
+    def frame_turns(self, start_s, end_s):
+        """How often the layer count of the single frames turned round, each turn two layers at least."""
+        return turns((frame.keep for frame in self.between(start_s, end_s)), 2.0)
+
+
+def turns(levels, least):
+    """Changes of direction of a series; swings smaller than `least` are none."""
+    count, direction, extreme = 0, 0, None
+    for level in levels:
+        if extreme is None or (direction and direction * (level - extreme) >= 0):
+            extreme = level
+        elif abs(level - extreme) >= least:
+            count += direction != 0
+            direction, extreme = (1 if level > extreme else -1), level
+    return count
 
 
 def simulate(allocator, link, source, seconds):

@@ -24,6 +24,9 @@ link, travelling time not counted, is not sent."""
 BRAKE_S = 0.1
 """Predicted delay that no upper layer may exceed, seconds; or BRAKE_FRAMES frame intervals if that is more."""
 
+HELD_BRAKE_S = 0.12
+"""... and that no layer but the first may exceed, where frames wander and their layer count is held, seconds."""
+
 BRAKE_FRAMES = 2.0
 """A frame that fills the link takes one interval to be sent; the other is for those larger than usual."""
 
@@ -32,6 +35,9 @@ LIMITED_S = 0.5
 
 LATE_S = 0.03
 """An acknowledgement overdue by more than this holds upgrades, seconds: the early warning of a queue."""
+
+OVERDUE_S = 0.01
+"""An acknowledgement overdue by more than this says how slow the link may have become, seconds."""
 
 DECODE_LAG_S = 0.3
 """A receiver whose oldest frame waits longer than this for its consumer gets no upgrades, seconds."""
@@ -108,12 +114,15 @@ class Peer:
         """Bits per second for all streams together."""
         return min(self.rate.rate_bps, self._cap_bps)
 
-    @property
-    def link_bps(self) -> float:
-        """What the link is taken to carry now: one frame that waited long and was sent slowly counts at once."""
-        if self.link.wait_s < CONGESTED_S:
-            return self.rate.link_bps
-        return max(MIN_BPS, min(self.rate.link_bps, self.link.serving_bps))
+    def link_bps(self, now_s: float) -> float:
+        """What the link is taken to carry now, bits per second: a single frame that was sent slowly, or that
+        should have been acknowledged by now, counts at once."""
+        known_bps = self.rate.link_bps
+        if self.link.late_s(now_s, known_bps) > OVERDUE_S:
+            known_bps = min(known_bps, self.link.slowed_bps(now_s))
+        if self.link.wait_s >= CONGESTED_S:
+            known_bps = min(known_bps, self.link.serving_bps)
+        return max(MIN_BPS, known_bps)
 
     def attach(self, stream: AdaptiveAllocator) -> None:
         """`stream` shares this link."""
@@ -152,7 +161,8 @@ class Peer:
         """An acknowledgement changed what is known of the link."""
         limited = now_s - self._limited_s < LIMITED_S and self.rate.rate_bps <= self._cap_bps
         late = self.link.late_s(now_s, self.rate.link_bps) > LATE_S
-        withheld = self.rate.update(now_s, self.link, limited, late or decode_lag_s > DECODE_LAG_S)
+        held = late or decode_lag_s > DECODE_LAG_S
+        withheld = self.rate.update(now_s, self.link, limited, held)
         if withheld:
             for stream in self._streams:
                 stream.withhold(withheld / len(self._streams))
@@ -237,14 +247,17 @@ class AdaptiveAllocator:
         """
         layers = len(ends) - 1
         if now_s < self._calm_until_s and ends[layers] <= self._calm_bytes and age_s < CLEAR_S:
+            self._spender.pass_by(now_s)
             return layers if self._max_layers is None else min(layers, self._max_layers)
         peer = self.peer
         self._gains_db, self._layers = gains_db, layers
-        self._spender.bucket.rate_bps = rate_bps = peer.rate_of(self, now_s)
+        rate_bps = peer.rate_of(self, now_s)
+        self._spender.bucket.set_rate(rate_bps)
+        self._spender.level_bps = peer.rate.steady_bps * rate_bps / max(MIN_BPS, peer.rate_bps)
         self._spender.begin(now_s)
         if len(ends) > 1 and self._spender.interval_s > 0:
             peer.rate.at_least(ends[1] * 8 / self._spender.interval_s)
-        link_bps = peer.link_bps
+        link_bps = peer.link_bps(now_s)
         wait_s = peer.link.backlog_s(now_s, link_bps)
         keep, why = 0, ""
         if len(ends) > 1:
@@ -274,7 +287,9 @@ class AdaptiveAllocator:
         else:
             brake_s = max(BRAKE_S, BRAKE_FRAMES * interval_s)
         room = max(0.0, brake_s - wait_s - age_s) * link_bps / 8
-        keep = self._spender.spend(ends, self._max_layers, room)
+        held_s = max(brake_s, HELD_BRAKE_S) if brake_s and not self.peer.rate.draining else brake_s
+        held = max(0.0, held_s - wait_s - age_s) * link_bps / 8
+        keep = self._spender.spend_steadily(ends, self._max_layers, room, held)
         if keep == len(ends) - 1:
             return keep, ""
         if keep == self._max_layers:
@@ -323,4 +338,4 @@ class AdaptiveAllocator:
 
     def withhold(self, size: float) -> None:
         """Send `size` bytes less than the rate allows, once."""
-        self._spender.bucket.take(int(size))
+        self._spender.withhold(size)

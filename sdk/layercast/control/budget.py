@@ -49,8 +49,31 @@ MAX_INTERVAL_S = 2.0
 MEAN_FRAMES = 30
 """Frames over which the usual size of a frame is averaged: about one second of video."""
 
+LONG_FRAMES = 300
+"""The same where the layer count is held: ten seconds. Over one second it followed the pictures, and turned twice as
+often."""
+
 MAX_RATIO = 4.0
 """Largest share of a frame against the usual one; a key frame is seldom more than a few delta frames."""
+
+EVEN = 0.06
+"""Frames whose sizes differ from the usual one by less than this share, on average, are even: then exact spending keeps
+their layer count within one layer as well, and leaves nothing over."""
+
+SPARE = 0.3
+"""Share of that difference left unspent where frames are not even: room for the larger ones without fewer layers."""
+
+HELD_S = 0.2
+"""How far ahead of the rate the lower of the two layer counts may be spent, in seconds of the rate."""
+
+HOLD = 0.25
+"""The two layer counts move when the rate fits so much of a layer beyond them."""
+
+STEADY = 0.15
+"""They follow the link's capacity, not the rate that probes around it, while the two differ by less than this share."""
+
+BAR = 0.25
+"""What is withheld from the link is taken from the next frames, this share of each: seldom more than a layer."""
 
 _GAPS = 9
 """Gaps between frames whose median is the frame interval; odd, and four outliers do not move it."""
@@ -82,6 +105,12 @@ class TokenBucket:
     def bytes_of(self, seconds: float) -> float:
         """What the rate is worth in `seconds`, bytes."""
         return self.rate_bps * seconds / 8
+
+    def set_rate(self, rate_bps: float) -> None:
+        """Another rate from now on; a debt stays as long as it was, in seconds."""
+        if self._level < 0 and rate_bps < self.rate_bps:
+            self._level *= rate_bps / self.rate_bps
+        self.rate_bps = rate_bps
 
     def refill(self, now_s: float) -> None:
         """Add what the time since the last call is worth; time that runs backwards adds nothing."""
@@ -133,9 +162,26 @@ class Spender:
     Attributes:
         bucket: what is spent.
         interval_s: the usual time between two frames, seconds; 0.0 before the second frame.
+        level_bps: for `spend_steadily`, the rate that says which layer counts go, bits per second; the bucket's own if
+            that is much less.
     """
 
-    __slots__ = ("_carry", "_ends", "_gaps", "_last_s", "_mean", "_seen", "bucket", "interval_s")
+    __slots__ = (
+        "_barred",
+        "_carry",
+        "_ends",
+        "_gaps",
+        "_last_s",
+        "_long",
+        "_long_ratio",
+        "_low",
+        "_mean",
+        "_seen",
+        "_spread",
+        "bucket",
+        "interval_s",
+        "level_bps",
+    )
 
     def __init__(self, rate_bps: float) -> None:
         self.bucket = TokenBucket(rate_bps, BURST_S)
@@ -145,6 +191,12 @@ class Spender:
         self.interval_s = 0.0
         self._ends: Sequence[int] = ()
         self._mean = [0.0] * (MAX_LAYERS + 1)
+        self._long = [0.0] * (MAX_LAYERS + 1)
+        self._long_ratio = 1.0
+        self._spread = 0.0
+        self._low = 0
+        self._barred = 0.0
+        self.level_bps = inf
         self._seen = [0] * (MAX_LAYERS + 1)
 
     def usual_ends(self, layers: int) -> tuple[float, ...]:
@@ -162,6 +214,10 @@ class Spender:
         # Two intervals: one interval's income on top of what the last frame left.
         self.bucket.burst_s = max(BURST_S, 2 * self.interval_s)
         self.bucket.refill(now_s)
+
+    def pass_by(self, now_s: float) -> None:
+        """A frame goes without being decided on: it counts only as the one before the next."""
+        self._last_s = now_s
 
     def spend(self, ends: Sequence[int], max_layers: int | None, most_bytes: float | None = None) -> int:
         """Layers of this frame, 0 to skip it; paid at once.
@@ -191,6 +247,66 @@ class Spender:
         self._carry = min(max(0.0, self._carry + share - spent), float(finer))
         return keep
 
+    def spend_steadily(
+        self, ends: Sequence[int], max_layers: int | None, room: float = inf, held_room: float = inf
+    ) -> int:
+        """As `spend`, but the layer count keeps to two neighbours while the rate and the usual size stay.
+
+        Which two follows `level_bps` and the mean size of the last LONG_FRAMES. The higher one goes when it is
+        paid for, the lower one on credit (HELD_S), so a frame larger than usual is not cut. For even frames it
+        is `spend`.
+
+        Args:
+            ends, max_layers: see `spend`.
+            room: most bytes for the higher one, for other reasons than the rate.
+            held_room: most bytes for all layers but the first.
+        """
+        bucket = self.bucket
+        top = len(ends) - 1
+        if top < 1:
+            return 0
+        if self._spread < EVEN and not self._barred:
+            self._low = self.spend(ends, max_layers, room)
+            return self._low
+        income = bucket.bytes_of(self.interval_s or BURST_S)
+        self._ratio(ends)
+        usual = min(self.level_bps, bucket.rate_bps * (1 + STEADY)) * (self.interval_s or BURST_S) / 8
+        low = self._hold(ends, usual * (1 - SPARE * self._spread) * self._long_ratio)
+        available = bucket.available
+        fine, held = float(available), available + bucket.bytes_of(HELD_S)
+        if self._barred > 0:
+            fine = held = max(0.0, min(fine, income - min(self._barred, BAR * income)))
+        if min(fine, ends[min(top, low + 1)]) > room or min(held, ends[low]) > held_room:
+            self.forfeit()
+            fine, held = min(fine, room), min(held, held_room)
+        high = min(top, low + 1)
+        keep = high if ends[high] <= fine else min(low, longest_prefix(ends, held, None))
+        if max_layers is not None:
+            keep = min(keep, max_layers)
+        if keep == 0 and available > -bucket.bytes_of(OVERDRAFT_S):
+            keep = 1
+        spent = ends[keep] if keep else 0
+        bucket.take(spent)
+        self._barred = max(0.0, self._barred - max(0.0, income - spent))
+        return keep
+
+    def withhold(self, size: float) -> None:
+        """Send `size` bytes less than the rate allows, once, at the expense of the next frames."""
+        self.bucket.take(int(size))
+        if self._spread >= EVEN:
+            self._barred += size
+
+    def _hold(self, ends: Sequence[int], want: float) -> int:
+        """The lower of the two layer counts that go now, for frames that may have `want` bytes."""
+        floor = longest_prefix(ends, want, None)
+        level = float(floor)
+        if floor + 1 < len(ends):
+            level += max(0.0, want - ends[floor]) / max(1, ends[floor + 1] - ends[floor])
+        if not self._low - HOLD <= level <= self._low + 1 + HOLD:
+            self._low = floor
+        self._low = max(0, min(self._low, len(ends) - 1))
+        return self._low
+
     def forfeit(self) -> None:
         """What could not be sent for other reasons than the rate is not saved up: the link was not idle."""
         self._carry = 0.0
@@ -200,8 +316,12 @@ class Spender:
         """Size of this frame against the usual one with as many layers."""
         self._ends = ends
         top = len(ends) - 1
-        self._seen[top] = seen = min(MEAN_FRAMES, self._seen[top] + 1)
-        self._mean[top] = mean = self._mean[top] + (ends[top] - self._mean[top]) / seen
+        self._seen[top] = seen = self._seen[top] + 1
+        self._mean[top] = mean = self._mean[top] + (ends[top] - self._mean[top]) / min(MEAN_FRAMES, seen)
+        self._long[top] = usual = self._long[top] + (ends[top] - self._long[top]) / min(LONG_FRAMES, seen)
+        if usual > 0:
+            self._long_ratio = min(MAX_RATIO, ends[top] / usual)
+            self._spread += (abs(self._long_ratio - 1) - self._spread) / LONG_FRAMES
         return min(MAX_RATIO, ends[top] / mean) if mean > 0 else 1.0
 
 

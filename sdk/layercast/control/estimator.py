@@ -133,13 +133,14 @@ class LinkEstimator:
         flight = self._flights.pop(frame, None)
         if flight is None:
             return False
-        first_sent_s = flight.sent_s
+        first = flight
         self._delivered += flight.size
         for earlier in before:
             gone = self._flights.pop(earlier, None)
             if gone is not None:
-                first_sent_s = min(first_sent_s, gone.sent_s)
+                first = gone if gone.sent_s < first.sent_s else first
                 self._delivered += gone.size
+        first_sent_s = first.sent_s
         last = self._history[-1] if self._history else None
         if last is not None and arrival_s < last.arrival_s:
             return False
@@ -148,6 +149,10 @@ class LinkEstimator:
         service_s = arrival_s - base_s - max(first_sent_s, self._done_s)
         self.serving_bps = (self._delivered - (last.delivered if last else 0)) * 8 / max(1e-6, service_s)
         busy = last is not None and first_sent_s < self._done_s and arrival_s < last.arrival_s + STALL_S
+        if first is not flight:
+            # Its own acknowledgement never came: this is how long one may take.
+            arrived_s = max(first_sent_s, self._done_s) + first.size * 8 / rate_bps + base_s
+            self._ack_path.add(now_s, min(arrived_s, arrival_s) - now_s)
         self._done_s = arrival_s - base_s
         self._ack_path.add(now_s, arrival_s - now_s)
         following = next(iter(self._flights.values()), None)
@@ -230,6 +235,17 @@ class LinkEstimator:
             return 0.0
         done_s = max(self._done_s, flight.sent_s) + flight.size * 8 / rate_bps
         return max(0.0, now_s - done_s - self.round_s)
+
+    def slowed_bps(self, now_s: float) -> float:
+        """What the link carries at most, if the next acknowledgement is missing because it is slow, bits per second.
+
+        Its frame began to be sent when the one before was done, and was not done a `round_s` ago.
+        """
+        flight = next(iter(self._flights.values()), None)
+        if flight is None or not self._history:
+            return float("inf")
+        sending_s = now_s - self.round_s - max(self._done_s, flight.sent_s)
+        return flight.size * 8 / sending_s if sending_s > 1e-3 else float("inf")
 
     @property
     def round_s(self) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from math import exp, log
 
+from layercast.control.budget import STEADY
 from layercast.control.estimator import LinkEstimator
 
 CONGESTED_S = 0.05
@@ -73,6 +74,10 @@ VOLATILE_MOST = 0.5
 NEAR = 0.06
 """How far around the measured capacity growth is careful. Beyond it with no queue, the link has more room."""
 
+STEP_S = 2.0
+"""For how long after a step down every cut holds frames back until the queue is clear, seconds. At a link that stays,
+what a probe queued drains by the rate alone, and the layer count does not dip."""
+
 GROWTH_BEYOND = 0.2
 """Growth just beyond, per second; it doubles every GROWTH_DOUBLING_S."""
 
@@ -131,6 +136,7 @@ class RateController:
         self._capacity_bps: float | None = None
         self._good_bps = 0.0
         self._volatility = 0.0
+        self._stepped_s = float("-inf")
         self._beyond_since_s: float | None = None
         self._last_s: float | None = None
         self._clear_since_s: float | None = None
@@ -142,6 +148,16 @@ class RateController:
     def link_bps(self) -> float:
         """What the link is taken to carry, for predicting waits: measured if it was busy lately, else the rate."""
         return self.rate_bps if self._capacity_bps is None else max(self._capacity_bps, self.rate_bps)
+
+    @property
+    def steady_bps(self) -> float:
+        """The measured capacity while the rate is near it, and probes around it; else the rate."""
+        if (
+            self._capacity_bps is not None
+            and abs(self.rate_bps - self._capacity_bps) < STEADY * self._capacity_bps
+        ):
+            return self._capacity_bps
+        return self.rate_bps
 
     @property
     def measured(self) -> bool:
@@ -175,7 +191,7 @@ class RateController:
             if self._standing_since_s is None:
                 self._standing_since_s = now_s
             if (standing_s > CONGESTED_S and rising) or (standing_s > OVERLOADED_S and slope > FALLING):
-                self._cut(link)
+                self._cut(now_s, link)
             else:
                 self._correct(link, standing_s)
         else:
@@ -190,16 +206,20 @@ class RateController:
                 self.state = "enough"
             else:
                 self._grow(now_s, passed_s, link)
-        return self._drain(now_s, link, standing_s, rising)
+        return self._drain(now_s, link, link.standing_s, rising)
 
-    def _cut(self, link: LinkEstimator) -> None:
+    def _cut(self, now_s: float, link: LinkEstimator) -> None:
         measured = link.capacity_bps(CUT_WINDOW_S) or link.delivered_bps(2 * CUT_WINDOW_S)
         if measured is None:
             return
         if self.state != "cut":
             self._good_bps = max(measured, FORGET * self._good_bps)
         self.state = "cut"
-        self.draining = True
+        before = self._capacity_bps
+        if before is None or measured < (1 - STEADY) * before:
+            self._stepped_s = now_s
+        if now_s - self._stepped_s < STEP_S:
+            self.draining = True
         self._note(measured)
         self.rate_bps = max(MIN_BPS, min(self.rate_bps, BETA * measured))
 

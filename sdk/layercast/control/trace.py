@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any, TextIO
 
@@ -266,8 +266,10 @@ def replay(lines: Iterable[str], allocator: AdaptiveAllocator | None = None) -> 
         last_s = now_s = event["t"]
         first_s = now_s if first_s is None else first_s
         if kind == "frame":
-            allocator.decide(now_s, event["ends"], FrameKind(event["kind"]), event["gains"], event["age"])
-            decisions.append((now_s, event, allocator.decision))
+            keep = allocator.decide(
+                now_s, event["ends"], FrameKind(event["kind"]), event["gains"], event["age"]
+            )
+            decisions.append((now_s, event, replace(allocator.decision, keep=keep)))
         elif kind == "sent":
             numbers[event["id"]] = len(decisions) - 1
             allocator.on_sent(now_s, event["id"], event["size"])
