@@ -42,7 +42,7 @@ OVERDUE_S = 0.01
 DECODE_LAG_S = 0.3
 """A receiver whose oldest frame waits longer than this for its consumer gets no upgrades, seconds."""
 
-CALM_S = 0.15
+CALM_S = 0.2
 """While the link is clear and takes everything, a decision is good for the frames of so long, seconds: following a link
 that needs no following was half of what a relay adds to a plain fan-out."""
 
@@ -152,7 +152,7 @@ class Peer:
         """Whether the link takes all of its one stream, frames of up to `frame_bits`, far below its cap."""
         return (
             self.rate.state == "enough"
-            and wait_s < CLEAR_S
+            and (wait_s < CLEAR_S or not self.rate.measured)
             and len(self._streams) == 1
             and self._cap_bps * interval_s > 2 * frame_bits
         )
