@@ -4,7 +4,10 @@ import hashlib
 import itertools
 import json
 import pathlib
+import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -24,6 +27,9 @@ from layercast.errors import CodecError, CorruptError, PictureError
 
 CODEC = DctCodec()
 LAYERS = len(CODEC.layer_table)
+MOST_ENCODING, MOST_DECODING = 28, 18
+"""Bytes per pixel: a little over what state (12), exact coefficients (12) and the decoded picture (3) take."""
+T = TypeVar("T")
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -72,6 +78,30 @@ def test_a_long_thin_picture_at_the_size_limit_codes():
     picture = scene(2, 8192, channels=1)
     frame = CODEC.encode(picture, 0.8)
     assert psnr(CODEC.decode(frame.layers, frame.picture), picture) > 30
+
+
+def test_memory_grows_by_few_bytes_per_pixel():
+    """The largest picture, 8192 x 8192, is to fit a small machine; arrays of the whole picture add up quickly."""
+    peaks = []
+    for down, across in ((2, 2), (4, 3)):
+        picture = np.tile(photograph(), (down, across, 1))
+        encoding, frame = traced_peak(lambda codec, picture=picture: codec.encode(picture, 0.9))
+        decoding, _ = traced_peak(lambda codec, frame=frame: codec.decode(frame.layers, frame.picture))
+        peaks.append((picture.shape[0] * picture.shape[1], encoding, decoding))
+    (pixels, encoding, decoding), (more_pixels, more_encoding, more_decoding) = peaks
+    assert more_encoding - encoding < MOST_ENCODING * (more_pixels - pixels)
+    assert more_decoding - decoding < MOST_DECODING * (more_pixels - pixels)
+
+
+def traced_peak(work: Callable[[DctCodec], T]) -> tuple[int, T]:
+    """The most memory that Python and numpy held at a time while a new codec worked, bytes; and what it gave."""
+    codec = DctCodec()
+    tracemalloc.start()
+    try:
+        result = work(codec)
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
 
 
 def test_every_prefix_decodes_and_no_layer_makes_the_picture_worse():

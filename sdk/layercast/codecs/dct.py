@@ -124,6 +124,7 @@ class DctCodec:
             encoder = FrameEncoder(self._model, self._workspace, image, picture, clock)
             layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
             if encoder.misjudged():
+                layers.clear()
                 encoder.restart(complete=True)
                 layers = [encoder.layer(k, helper) for k in range(len(LAYER_TABLE))]
         coded = tuple(layer.result() for layer in layers)
@@ -278,16 +279,16 @@ class DctFrameDecoder:
         self._geometry = _geometry(picture)
         self._layers: list[bytes] = []
         self._clock = StageClock()
-        self._restart(complete=False)
+        self._restart()
 
     @property
     def stage_times(self) -> Mapping[str, float]:
         """Seconds by stage so far; see `Timed`."""
         return self._clock.seconds
 
-    def _restart(self, complete: bool) -> None:
+    def _restart(self) -> None:
         self.progress = Progress(
-            self._model, self._geometry, self._picture.quality_index, complete, self._workspace
+            self._model, self._geometry, self._picture.quality_index, False, self._workspace
         )
         self._plane = 0
 
@@ -304,7 +305,7 @@ class DctFrameDecoder:
         try:
             self._advance(len(self._layers), layer)
         except CorruptError:
-            self._restart(complete=False)
+            self._restart()
             for number, good in enumerate(self._layers):
                 self._advance(number, good)
             raise
@@ -314,7 +315,7 @@ class DctFrameDecoder:
         if number == 0:
             if layer[:1] not in (b"\0", b"\1"):
                 raise CorruptError("the first layer does not begin with 0 or 1")
-            self._restart(complete=layer[0] == 1)
+            self.progress.complete = layer[0] == 1
             layer = layer[1:]
         coder = SymbolDecoder(layer)
         ready: list[Stage] = []

@@ -82,6 +82,7 @@ class Progress:
         workspace: working memory, shared by the frames of one codec.
 
     Attributes:
+        complete: as above; may be set before the first stage.
         bins: per level, signed bins in steps of the plane that is being coded, (C, F, d, a) int16.
         offsets: per level, what to add to a bin for its reconstruction, in 1 / OFFSET_ONE, (C, F, d, a) int8.
         cells: per level, class of worth and context level of what is coded or NO_CLASS, (C, F, d, a) uint8.
@@ -96,7 +97,7 @@ class Progress:
         self.cells: list[NDArray[np.uint8]] = [np.empty(shape, np.uint8) for shape in shapes]
         self._plane = 0
         self._last = [0, 0]  # per part, one past the last frequency that is coded in this plane
-        self._model, self._complete = model, complete
+        self._model, self.complete = model, complete
         self._bucket = model.bucket(quality_index)
         self._parts = (LUMA, CHROMA) if geometry.channels == 3 else (LUMA,)
         self._workspace = workspace
@@ -158,7 +159,7 @@ class Progress:
 
     def _certain(self, stage: Stage) -> int:
         """Context level below which a zero is certain in this stage."""
-        return 0 if self._complete else self._model.certain(stage.plane, stage.level, stage.part)
+        return 0 if self.complete else self._model.certain(stage.plane, stage.level, stage.part)
 
     def inputs(
         self, stage: Stage, first: int, last: int, scratch: Scratch

@@ -12,6 +12,7 @@ derive the same order from the rows alone. docs/entropy.md has the normative ord
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -154,14 +155,16 @@ class SymbolEncoder:
         average, where constriction's own ending costs 4 to 8.
         """
         position, (lower, width) = self._coder.pos()
-        words = bytes(self._coder.get_compressed().astype(">u4"))
-        tail = int.from_bytes(words[4 * position :].ljust(8, b"\0"), "big")
+        words = self._coder.get_compressed()
+        tail = int.from_bytes(words[position:].astype(">u4").tobytes().ljust(8, b"\0"), "big")
         low = tail - (tail - lower) % (1 << 64)
         for zeros in range(64, -8, -8):
             ending = -(-low >> zeros) << zeros
             if 0 <= ending < min(low + width, 1 << 64):
                 break
-        return bytes(words[: 4 * position] + ending.to_bytes(8, "big")).rstrip(b"\0")
+        if sys.byteorder == "little":
+            words.byteswap(inplace=True)  # a copy of the largest layer is a byte or two per pixel
+        return b"".join((words[:position].data, ending.to_bytes(8, "big"))).rstrip(b"\0")
 
 
 class SymbolDecoder:
