@@ -105,7 +105,7 @@ def _links_asked() -> list[Asked]:
     result = stored("links/links")
     if result is None:
         return []
-    fixed = [row for row in result["rows"] if "used" in row]
+    fixed = [row for row in result["rows"] if "turns_per_minute" in row]
     steps = [row for row in result["rows"] if "drained_ms" in row]
     for row in fixed:
         row["used_percent"] = 100 * row["used"]
@@ -130,26 +130,31 @@ def _links_asked() -> list[Asked]:
         (what, *_worst(rows, key, unit, goal, digits, most)[1:])
         for rows, key, what, unit, goal, digits, most in names
         if rows
-    ]
+    ] + _cellular_asked("over a shaped link", result["rows"])
 
 
 def _control_asked() -> list[Asked]:
-    result = stored("control/simulated")
-    cellular = [row for row in (result or {"rows": []})["rows"] if "of_oracle" in row]
+    return _cellular_asked("simulated, four traces", (stored("control/simulated") or {"rows": []})["rows"])
+
+
+def _cellular_asked(how: str, rows: list[Row]) -> list[Asked]:
+    """What rows that follow a cellular trace, if there are any, reach of an oracle's quality, and how late."""
+    cellular = [{**row, "percent": 100 * row["of_oracle"]} for row in rows if "of_oracle" in row]
     if not cellular:
         return []
-    for row in cellular:
-        row["of_oracle_percent"] = 100 * row["of_oracle"]
-    what = "ten minutes of a cellular trace (simulated link)"
+    what = f"ten minutes of a cellular trace, {how}"
     return [
-        (f"{what}: quality, of an oracle's", *_worst(cellular, "of_oracle_percent", " %", 90, 1, False)[1:]),
+        (f"{what}: quality, of an oracle's", *_worst(cellular, "percent", " %", 90, 1, False)[1:]),
         (f"{what}: p95 delay", *_worst(cellular, "p95_ms", " ms", 300)[1:]),
     ]
 
 
 def _by_receivers(rows: list[Row], kind: str) -> dict[int, Row]:
-    """The rows of one kind with one process of the relay."""
-    return {row["receivers"]: row for row in rows if row["kind"] == kind and row.get("workers", 1) == 1}
+    """The rows of one kind, with one process of the relay that follows links."""
+    chosen = (
+        row for row in rows if row.get("workers", 1) == 1 and (row.get("adaptive", True) or kind == "plain")
+    )
+    return {row["receivers"]: row for row in chosen if row["kind"] == kind}
 
 
 def cpu_ratios() -> list[float]:
@@ -235,13 +240,20 @@ def _links() -> str:
         "p95_ms": "p95, ms",
         "worst_ms": "latest, ms",
         "past_staleness": "too late",
+        "dropped_as_late": "dropped as late",
         "arrived": "arrived",
         "turns_per_minute": "turns a minute",
+        "frame_turns_per_minute": "of single frames",
+        "of_oracle": "of the oracle's quality",
+        "of_oracle_without_first_layer": "the same, above the first layer",
         "below_the_new_rate_ms": "below the new rate, ms",
         "drained_ms": "drained, ms",
         "back_at_90_percent_ms": "back at 90 %, ms",
     }
-    about = "Real processes over a shaped link (`tc tbf`, 20 ms each way); “too late”: frames past the bound."
+    about = (
+        "Real processes over a shaped link (`tc tbf`, 20 ms each way). “Too late”: frames past the staleness bound. "
+        "A turn: the mean layer count of a second changes direction by a layer or more; of single frames, by two."
+    )
     return "\n\n".join(["### Links", about, _table(columns, result["rows"]), origin(["links/links"])])
 
 
@@ -258,6 +270,7 @@ def _control() -> str:
         "worst_ms": "latest, ms",
         "sent": "frames sent",
         "turns_per_minute": "turns a minute",
+        "frame_turns_per_minute": "of single frames",
         "of_oracle": "of the oracle's quality",
         "of_oracle_without_first_layer": "the same, above the first layer",
     }

@@ -99,3 +99,18 @@ def test_what_a_bench_prints_is_kept_with_its_origin(store) -> None:
     assert rows == [{"kind": "plain"}]
     with pytest.raises(SystemExit, match="exit code 3"):
         keep.measured(["python", "-c", "print('{}'); raise SystemExit(3)"])
+
+
+def test_a_changing_link_is_judged_by_the_oracle_and_not_as_a_fixed_one(store) -> None:
+    cellular = {"link": "cellular", "used": 0.7, "of_oracle": 0.93, "p95_ms": 280.0, "past_staleness": 3}
+    store("links/links.json", {"rows": [FIXED, STEP, cellular]})
+    assert verdict("share of it used") == ["yes"]
+    assert verdict("cellular trace") == ["yes", "yes"]
+    store("links/links.json", {"rows": [FIXED, STEP, {**cellular, "of_oracle": 0.89}]})
+    assert verdict("cellular trace") == ["no", "yes"]
+
+
+def test_only_a_relay_that_follows_links_is_compared(store) -> None:
+    rows = [level("layercast", 50, adaptive=True), level("layercast", 40, adaptive=False), level("plain", 50)]
+    store("relay/uncapped.jsonl", rows)
+    assert relay_tables.cpu_ratios() == [1.0]
