@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from benchmarks import jpeg2000_cut, jpegxl_cut, ours, pictures, results
-from benchmarks.peers import pillow_decode
+from benchmarks.peers import library_versions, pillow_decode
 from benchmarks.pictures import Picture
 from layercast import Codec
 from layercast.bench.metrics import psnr
@@ -124,7 +124,8 @@ def main() -> None:
         first = next(iter(curves))
         curve = [[size, round(db, 3)] for size, db in risen(curves[first])]
         rows.append({"codec": name, "mean_psnr_at_bpp": means, "picture": first, "curve": curve})
-    results.save("progressive", chosen.name, rows, **chosen.about)
+    libraries = {name: library_versions()[name] for name in ("libjpeg_turbo", "jpg_2000", "libjxl")}
+    results.save("progressive", chosen.name, rows, libraries=libraries, **chosen.about)
 
 
 if __name__ == "__main__":

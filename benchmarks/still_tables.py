@@ -219,6 +219,9 @@ def progressive() -> str:
             "refined AC (distance 1), cut anywhere. A file that has arrived whole shows the same from then on.",
             md.table(head, rows),
             plots.draw("progressive", lines, title, "kilobytes received", y_range=(15, 42)),
+            "Libraries: "
+            + ", ".join(f"{name} {version}" for name, version in stored["libraries"].items())
+            + ".",
             md.origin([stored]),
         ]
     )
