@@ -70,7 +70,7 @@ def test_the_mixes_take_every_path_of_the_coder():
     for tables, chances in MIXES.values():
         for count in (23, 2047, 2048, 30_000):
             rows = np.random.default_rng(count).choice(len(tables), count, p=chances)
-            plan = coder._Plan(rows, tables)
+            plan = coder.Plan(rows, tables)
             taken |= {("run", factor) for *_, factor in plan.runs}
             taken |= {("bundle", columns) for columns, *_ in plan.bundles}
             taken |= {"as given"} if isinstance(plan.order, slice) else {"sorted"}

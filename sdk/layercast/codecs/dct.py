@@ -28,7 +28,7 @@ from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES, coarsen, quantise
 from layercast.codecs.dct_transform import MID_GREY, Geometry, analyse, synthesise
 from layercast.codecs.dct_work import Floats, Workspace
 from layercast.codecs.stages import StageClock
-from layercast.entropy import SymbolDecoder, SymbolEncoder
+from layercast.entropy import Plan, SymbolDecoder, SymbolEncoder, plan
 from layercast.errors import CodecError, CorruptError, PictureError
 from layercast.runtime.memory import keep_freed_memory
 
@@ -58,6 +58,9 @@ LEAST_SHARED = 1 << 14
 
 _GREY_ROWS = 64
 """Rows of pixels that are compared with mid-grey at a time."""
+
+_Batch = tuple[Stage, list[Portion], "NDArray[np.uint16]", list[Plan]]
+"""What is decoded in one go: a stage, coefficients of it, all their rows, and the order that follows from these."""
 
 _LAYER_STAGES = tuple(tuple(s for s in STAGES if s.layer == k) for k in range(len(LAYER_TABLE)))
 
@@ -336,24 +339,27 @@ class DctFrameDecoder:
         """
         batches = ((stage, batch) for stage in stages for batch in self.progress.batches(stage))
         done: tuple[Stage, list[Portion], NDArray[np.int16]] | None = None
+        tables = self._model.tables
 
-        def advance() -> tuple[Stage, list[Portion]] | None:
+        def advance() -> _Batch | None:
             if done:
                 self._settle(*done)
-            return next(batches, None)
+            for stage, portions in batches:
+                rows = np.concatenate([portion.rows for portion in portions])
+                return stage, portions, rows, plan(rows, tables)
+            return None
 
-        batch = next(batches, None)
+        batch = advance()
         while batch:
-            stage, portions = batch
-            rows = np.concatenate([portion.rows for portion in portions])
+            stage, portions, rows, plans = batch
             self._clock.spent("prior")
             if len(rows) < LEAST_SHARED:
                 batch = advance()
-                symbols = checked(coder.decode(rows, self._model.tables))
+                symbols = checked(coder.decode(rows, tables, plans))
             else:
                 ahead = self._workspace.helper.submit(advance)
                 try:
-                    symbols = checked(coder.decode(rows, self._model.tables))
+                    symbols = checked(coder.decode(rows, tables, plans))
                 finally:
                     batch = ahead.result()
             self._clock.spent("entropy")

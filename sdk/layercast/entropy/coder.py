@@ -13,7 +13,7 @@ derive the same order from the rows alone. docs/entropy.md has the normative ord
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import constriction
@@ -41,7 +41,7 @@ PACK_FROM = 1024
 """From so many symbols on, a run of a small alphabet is packed: that costs about 4 us and saves 4 ns each."""
 
 
-class _Plan:
+class Plan:
     """Up to PORTION symbols of one call in coding order: by row, and by position within a row.
 
     Attributes:
@@ -106,6 +106,15 @@ def _portions(rows: NDArray[Any], tables: CdfTables) -> Iterator[slice]:
     return (slice(begin, begin + PORTION) for begin in range(0, len(rows), PORTION))
 
 
+def plan(rows: NDArray[Any], tables: CdfTables) -> list[Plan]:
+    """What `SymbolDecoder.decode` works out of the rows alone; another thread can do it while one decodes.
+
+    Raises:
+        CodecError: a row does not exist.
+    """
+    return [Plan(rows[some], tables) for some in _portions(rows, tables)]
+
+
 class SymbolEncoder:
     """Collects symbols and gives one bitstream; a decoder asks for them in the same portions and order."""
 
@@ -132,7 +141,7 @@ class SymbolEncoder:
             self._push(symbols[some], rows[some], tables)
 
     def _push(self, symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> None:
-        plan, models, coder = _Plan(rows, tables), tables.models, self._coder
+        plan, models, coder = Plan(rows, tables), tables.models, self._coder
         entries, folded = tables.entries_of(symbols[plan.order], np.repeat(plan.rows, np.diff(plan.bounds)))
         for row, begin, end, factor in plan.runs:
             if factor > 1:
@@ -164,7 +173,9 @@ class SymbolEncoder:
                 break
         if sys.byteorder == "little":
             words.byteswap(inplace=True)  # a copy of the largest layer is a byte or two per pixel
-        return b"".join((words[:position].data, ending.to_bytes(8, "big"))).rstrip(b"\0")
+        if ending:
+            return b"".join((words[:position].data, ending.to_bytes(8, "big").rstrip(b"\0")))
+        return words[:position].tobytes().rstrip(b"\0")
 
 
 class SymbolDecoder:
@@ -178,12 +189,15 @@ class SymbolDecoder:
         words = np.frombuffer(bytes(data) + bytes(-len(data) % 4), ">u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
-    def decode(self, rows: NDArray[Any], tables: CdfTables) -> NDArray[np.int32]:
+    def decode(
+        self, rows: NDArray[Any], tables: CdfTables, plans: Sequence[Plan] | None = None
+    ) -> NDArray[np.int32]:
         """Take the next portion.
 
         Args:
             rows: the table row of each symbol, (N,) integers, as in the encoder's `push`.
             tables: the tables that `rows` count in.
+            plans: `plan(rows, tables)`, where there was time for it before.
 
         Returns:
             (N,) int32.
@@ -193,15 +207,16 @@ class SymbolDecoder:
             CorruptError: the bytes cannot come from an encoder.
         """
         symbols = np.empty(rows.shape, np.int32)
+        ready = iter(plans or ())
         for some in _portions(rows, tables):
             try:
-                self._decode(rows[some], tables, symbols[some])
+                self._decode(next(ready, None) or Plan(rows[some], tables), tables, symbols[some])
             except AssertionError as error:  # what constriction raises for a number no encoder can end in
                 raise CorruptError("the coded symbols are damaged") from error
         return symbols
 
-    def _decode(self, rows: NDArray[Any], tables: CdfTables, symbols: NDArray[np.int32]) -> None:
-        plan, models, coder = _Plan(rows, tables), tables.models, self._coder
+    def _decode(self, plan: Plan, tables: CdfTables, symbols: NDArray[np.int32]) -> None:
+        models, coder = tables.models, self._coder
         decoded = np.repeat(tables.offsets[plan.rows], np.diff(plan.bounds))
         for row, begin, end, factor in plan.runs:
             if factor > 1:
@@ -222,7 +237,7 @@ class SymbolDecoder:
         self._escapes(decoded, plan, tables)
         symbols[plan.order] = decoded
 
-    def _escapes(self, decoded: NDArray[np.int32], plan: _Plan, tables: CdfTables) -> None:
+    def _escapes(self, decoded: NDArray[np.int32], plan: Plan, tables: CdfTables) -> None:
         """Replace escapes (they show as the row's limit) by the symbols they stand for, in place."""
         bounds, limits = plan.bounds, tables.limits[plan.rows]
         hit = np.flatnonzero(np.maximum.reduceat(decoded, bounds[:-1]) == limits)
