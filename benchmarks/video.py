@@ -113,6 +113,21 @@ def measure_codec(name: str, path: Path, most: int) -> list[dict[str, Any]]:
     return rows
 
 
+def measure_peers(clip: Clip, again: bool) -> None:
+    """Measure and store the video encoders whose settings, library or clip are not those of the stored result."""
+    part = f"video/{clip.name}"
+    for peer, interval in itertools.product(VIDEO_PEERS, (1, round(KEY_SECONDS * clip.rate))):
+        name = f"{peer.name}-{'intra' if interval == 1 else 'inter'}"
+        facts = {"title": peer.title, "settings": peer.settings(), "key_interval": interval, **clip.about}
+        facts["library"] = f"ffmpeg {library_versions()['ffmpeg']}"
+        old = results.load(part, name)
+        fresh = old is not None and all(old.get(key) == value for key, value in facts.items())
+        if fresh and not again:
+            continue
+        print(f"{clip.name}: measuring {name}", flush=True)
+        results.save(part, name, measure_peer(peer, clip, interval), **facts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.video", description=__doc__.split("\n")[0])
     parser.add_argument("clips", type=Path, nargs="*", help="default: the clip that ships with layercast")
@@ -120,28 +135,22 @@ def main() -> None:
     parser.add_argument("--codec", action="append", metavar="NAME", help="default: all that are registered")
     parser.add_argument("--peers", choices=("stored", "again", "only"), default="stored")
     args = parser.parse_args()
-    for path in args.clips or [assets.path(assets.CLIP)]:
-        clip = load(path, args.frames)
-        part = f"video/{clip.name}"
-        for peer, interval in itertools.product(VIDEO_PEERS, (1, round(KEY_SECONDS * clip.rate))):
-            name = f"{peer.name}-{'intra' if interval == 1 else 'inter'}"
-            facts = {"title": peer.title, "settings": peer.settings(), "key_interval": interval, **clip.about}
-            facts["library"] = f"ffmpeg {library_versions()['ffmpeg']}"
-            old = results.load(part, name)
-            fresh = old is not None and all(old.get(key) == value for key, value in facts.items())
-            if fresh and args.peers != "again":
-                continue
-            print(f"{clip.name}: measuring {name}", flush=True)
-            results.save(part, name, measure_peer(peer, clip, interval), **facts)
-        if args.peers == "only":
-            continue
-        with ours.workers() as workers:
-            names = list(ours.available(args.codec))
-            print(f"{clip.name}: measuring layercast {', '.join(names)}", flush=True)
-            jobs = {name: workers.submit(measure_codec, name, path, args.frames) for name in names}
-            for name, job in jobs.items():
-                facts = {"title": f"layercast {name}", "codec": name, "key_interval": 1, **clip.about}
-                results.save(part, f"layercast-{name}", job.result(), **facts)
+    clips = {path: load(path, args.frames) for path in args.clips or [assets.path(assets.CLIP)]}
+    for clip in clips.values():
+        measure_peers(clip, again=args.peers == "again")
+    if args.peers == "only":
+        return
+    with ours.workers() as workers:
+        names = list(ours.available(args.codec))
+        print(f"measuring layercast {', '.join(names)} on {len(clips)} clips", flush=True)
+        jobs = {
+            (clip.name, name): (clip, workers.submit(measure_codec, name, path, args.frames))
+            for path, clip in clips.items()
+            for name in names
+        }
+        for (clip_name, name), (clip, job) in jobs.items():
+            facts = {"title": f"layercast {name}", "codec": name, "key_interval": 1, **clip.about}
+            results.save(f"video/{clip_name}", f"layercast-{name}", job.result(), **facts)
 
 
 if __name__ == "__main__":
