@@ -175,7 +175,7 @@ class SymbolEncoder:
             words.byteswap(inplace=True)  # a copy of the largest layer is a byte or two per pixel
         if ending:
             return b"".join((words[:position].data, ending.to_bytes(8, "big").rstrip(b"\0")))
-        return words[:position].tobytes().rstrip(b"\0")
+        return bytes(words[:position].data).rstrip(b"\0")
 
 
 class SymbolDecoder:
