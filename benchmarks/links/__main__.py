@@ -1,6 +1,6 @@
 """How the relay follows real, shaped links: a table, and JSON into benchmarks/results/links/.
 
-    python -m benchmarks.links [--quick]
+    python -m benchmarks.links [--quick] [fixed] [step] [cellular]
 
 Sender, relay and receiver are processes; the link is a veth pair between two network namespaces, shaped by `tc tbf`,
 with 20 ms of travelling each way in a proxy (tests/links). Needs the right to make namespaces (root). Delays are from
@@ -10,19 +10,21 @@ the capture of a frame to its arrival, less the 20 ms, so a frame's own sending 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-import os
-import platform
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.control.simulation import Link, Source, Trace, oracle
 from tests.links.network import why_not
 from tests.links.run import Outcome, over_link
 
+from benchmarks import results
 from layercast.control.adaptive import STALENESS_S
 
-RESULTS = Path(__file__).parents[1] / "results" / "links"
+CELLULAR = Path(__file__).parents[2] / "tests" / "control" / "data" / "cellular.csv"
 WARM_UP_S = 5.0
 """Left out of what is used of a fixed link, seconds: the rate begins low and finds the link."""
 
@@ -37,7 +39,8 @@ def delay_columns(run: Outcome, frames: int) -> dict[str, float]:
         "p95_ms": round(delays[int(0.95 * (len(delays) - 1))] * 1e3, 1),
         "p99_ms": round(delays[int(0.99 * (len(delays) - 1))] * 1e3, 1),
         "worst_ms": round(delays[-1] * 1e3, 1),
-        "past_staleness": sum(delay > STALENESS_S for delay in delays),
+        "past_staleness": sum(delay - delays[0] > STALENESS_S for delay in delays),
+        "dropped_as_late": run.late,
         "arrived": round(len(delays) / frames, 4),
     }
 
@@ -53,6 +56,7 @@ def fixed(bps: float, spread: float, seconds: float, folder: Path) -> dict[str, 
         "used_without_headers": round(run.delivered_bps(WARM_UP_S, end_s) / bps, 4),
         **delay_columns(run, round(seconds * 30)),
         "turns_per_minute": round(run.turns(WARM_UP_S, end_s) * 60 / (end_s - WARM_UP_S), 1),
+        "frame_turns_per_minute": round(run.frame_turns(WARM_UP_S, end_s) * 60 / (end_s - WARM_UP_S), 1),
     }
 
 
@@ -76,41 +80,97 @@ def step(seconds: float, folder: Path) -> dict[str, object]:
     }
 
 
+def cellular(seconds: int, folder: Path) -> dict[str, object]:
+    """The link follows the checked-in trace; quality is the sum of the stamped gains of what arrived, of every frame.
+
+    The oracle knows the trace, needs no headers, and may have frames wait for 0.1, 0.2 or 0.3 s, whichever is best.
+    """
+    with CELLULAR.open(newline="") as file:
+        told = [(float(row["seconds"]), float(row["bits_per_second"])) for row in csv.DictReader(file)]
+    trace = [step for step in told if step[0] < seconds]
+    run = over_link(trace, seconds, folder, following=True)
+    source, link = Source(), Link(Trace(trace))
+    gains = next(source.frames(1))[2]
+    first = gains[0]
+    best = max(
+        (oracle(link, source, seconds, wait_s) for wait_s in (0.1, 0.2, 0.3)), key=lambda each: each.quality()
+    )
+    got = [sum(gains[: each.layers]) for each in run.arrivals]
+    offered = [frame.gain for frame in best.frames]
+    return {
+        "link": "cellular",
+        "frame_spread": source.spread,
+        "seconds": seconds,
+        "of_oracle": round(sum(got) / sum(offered), 4),
+        "of_oracle_without_first_layer": round(
+            sum(gain - first for gain in got) / sum(max(0.0, gain - first) for gain in offered), 4
+        ),
+        "carried": round(
+            run.carried_bps(0, seconds - 1) * (seconds - 1) / link.trace.bits_until(seconds - 1), 4
+        ),
+        **delay_columns(run, round(seconds * 30)),
+    }
+
+
+def runs(parts: Sequence[str], quick: bool, folder: Path) -> Iterator[dict[str, object]]:
+    if "fixed" in parts:
+        for bps in (0.3e6, 1e6, 3e6):
+            for spread in (0.2,) if quick else (0.05, 0.2):
+                yield fixed(bps, spread, 12 if quick else 40, folder)
+    if "step" in parts:
+        for _ in range(1 if quick else 3):
+            yield step(8 if quick else 12, folder)
+    if "cellular" in parts:
+        yield cellular(60 if quick else 600, folder)
+
+
+PARTS = ("fixed", "step", "cellular")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="one minute in all; writes no file")
+    parser.add_argument("--quick", action="store_true", help="two minutes in all; writes no file")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)} (default: all); others in the file stay",
+    )
     args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(unknown)}")
+    parts = args.parts or PARTS
     if reason := why_not():
         print(f"no shaped links: {reason}", file=sys.stderr)
         return 1
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for bps in (0.3e6, 1e6, 3e6):
-            for spread in (0.2,) if args.quick else (0.05, 0.2):
-                rows.append(fixed(bps, spread, 12 if args.quick else 40, Path(folder)))
-                print(json.dumps(rows[-1]), flush=True)
-        for _ in range(1 if args.quick else 3):
-            rows.append(step(8 if args.quick else 12, Path(folder)))
-            print(json.dumps(rows[-1]), flush=True)
+        for row in runs(parts, args.quick, Path(folder)):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     if not args.quick:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        machine = {
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-        }
-        (RESULTS / "links.json").write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
+        kept = [
+            row
+            for row in (results.load("links", "links") or {"rows": []})["rows"]
+            if part_of(row) not in parts
+        ]
+        results.save("links", "links", sorted(rows + kept, key=lambda row: PARTS.index(part_of(row))))
     print_table(rows)
     return 0
+
+
+def part_of(row: dict[str, object]) -> str:
+    """Which part a row is of."""
+    return "cellular" if "of_oracle" in row else "step" if "drained_ms" in row else "fixed"
 
 
 def print_table(rows: list[dict[str, object]]) -> None:
     columns = [("link", "link"), ("frame_spread", "sizes wander"), ("used", "used"), ("p95_ms", "p95 ms")]
     columns += [("worst_ms", "worst ms"), ("arrived", "frames"), ("turns_per_minute", "turns/min")]
     columns += [("below_the_new_rate_ms", "below ms"), ("drained_ms", "drained ms")]
-    columns += [("back_at_90_percent_ms", "back ms")]
+    columns += [("back_at_90_percent_ms", "back ms"), ("of_oracle", "of oracle")]
     print("\n| " + " | ".join(title for _, title in columns) + " |\n|" + " --- |" * len(columns))
     for row in rows:
         print("| " + " | ".join(str(row.get(name, "")) for name, _ in columns) + " |")

@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from layercast.bitstream import FrameHeader, PictureInfo, StreamDescription, pack
+from layercast.control.adaptive import STALENESS_S
 from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
@@ -46,18 +47,19 @@ async def near(address: str, seconds: str, frame_spread: str, trace: str) -> Non
 
 
 async def far(address: str, delay_ms: str, out: str) -> None:
-    rows = await watch(address, float(delay_ms) / 1e3)
-    await asyncio.to_thread(Path(out).write_text, "".join(json.dumps(row) + "\n" for row in rows))
+    late, rows = await watch(address, float(delay_ms) / 1e3)
+    await asyncio.to_thread(Path(out).write_text, "".join(json.dumps(row) + "\n" for row in (late, *rows)))
 
 
-async def watch(address: str, delay_s: float) -> list[tuple[int, int, float, int, int]]:
-    """Id, capture time, delay, layers and bytes of every frame until SIGTERM."""
+async def watch(address: str, delay_s: float) -> tuple[int, list[tuple[int, int, float, int, int]]]:
+    """Frames that were dropped because they came too late; id, capture time, delay, layers and bytes of the others,
+    until SIGTERM."""
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     rows = []
     async with (
         DelayProxy(address, delay_s) as proxy,
-        Receiver(proxy.address, "cam", decode=False) as receiver,
+        Receiver(proxy.address, "cam", decode=False, max_staleness_s=STALENESS_S) as receiver,
     ):
 
         async def note() -> None:
@@ -69,8 +71,9 @@ async def watch(address: str, delay_s: float) -> list[tuple[int, int, float, int
 
         noting = asyncio.create_task(note())
         await stopped.wait()
+        late = receiver.statistics().late
     await noting
-    return rows
+    return late, rows
 
 
 if __name__ == "__main__":

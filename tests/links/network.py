@@ -11,6 +11,9 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
 from types import TracebackType
 
 NEAR_ADDRESS, FAR_ADDRESS = "10.77.0.1", "10.77.0.2"
@@ -18,6 +21,9 @@ NEAR_ADDRESS, FAR_ADDRESS = "10.77.0.1", "10.77.0.2"
 
 BURST_BYTES = 3028
 """Depth of tbf's bucket, bytes: two packets of 1514, the least that it shapes evenly."""
+
+PACKET_BYTES = 1600
+"""One packet, and a little."""
 
 QUEUE_BYTES = 1 << 20
 """Depth of tbf's queue, bytes: seconds of it, so that nothing is dropped."""
@@ -38,6 +44,8 @@ class ShapedLink:
         name = f"lc{os.getpid()}"
         self._near, self._far, self._device = f"{name}n", f"{name}f", "shaped"
         self._rate_bps = rate_bps
+        self._gone = threading.Event()
+        self._following: threading.Thread | None = None
         self.near = ["ip", "netns", "exec", self._near]
         self.far = ["ip", "netns", "exec", self._far]
 
@@ -62,6 +70,9 @@ class ShapedLink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._gone.set()
+        if self._following is not None:
+            self._following.join()
         self._remove()
 
     def set_rate(self, rate_bps: float) -> None:
@@ -73,11 +84,33 @@ class ShapedLink:
         told = _run("tc", "-n", self._near, "-s", "-j", "qdisc", "show", "dev", self._device)
         return int(next(row["bytes"] for row in json.loads(told) if row["kind"] == "tbf"))
 
+    def follow(self, rates: Iterator[tuple[float, float]]) -> None:
+        """Have the rate follow (seconds from now, bits per second), in a thread of this process until it ends.
+
+        Every change fills tbf's bucket; a bucket of one packet keeps what that adds small.
+        """
+        first_s, _ = next(rates)
+        start_s = time.monotonic() - first_s
+
+        def change() -> None:
+            command = ["tc", "-n", self._near, "-batch", "-"]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as tc:
+                assert tc.stdin is not None
+                for at_s, rate_bps in rates:
+                    if self._gone.wait(max(0.0, start_s + at_s - time.monotonic())):
+                        break
+                    tc.stdin.write(" ".join(self._shaping("change", rate_bps, PACKET_BYTES)) + "\n")
+                    tc.stdin.flush()
+
+        self._following = threading.Thread(target=change, name="link rate")
+        self._following.start()
+
     def _shape(self, verb: str, rate_bps: float) -> None:
-        _run(
-            *("tc", "-n", self._near, "qdisc", verb, "dev", self._device, "root", "tbf"),
-            *("rate", f"{rate_bps:.0f}bit", "burst", str(BURST_BYTES), "limit", str(QUEUE_BYTES)),
-        )
+        _run("tc", "-n", self._near, *self._shaping(verb, rate_bps))
+
+    def _shaping(self, verb: str, rate_bps: float, burst_bytes: int = BURST_BYTES) -> list[str]:
+        shape = f"qdisc {verb} dev {self._device} root tbf rate {rate_bps:.0f}bit"
+        return [*shape.split(), "burst", str(burst_bytes), "limit", str(QUEUE_BYTES)]
 
     def _remove(self) -> None:
         for namespace in (self._near, self._far):

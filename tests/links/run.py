@@ -11,11 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..control.simulation import turns
 from .network import NEAR_ADDRESS, ShapedLink
 
 PORT = 7400
 DELAY_S = 0.02
 """Travelling time of the link, each way, seconds."""
+
+SAMPLE_S = 0.05
+"""How often the bytes that went through are looked up, seconds."""
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,12 +41,14 @@ class Arrival:
 @dataclass(frozen=True)
 class Outcome:
     """Times are seconds since the first frame. `carried` is (time, bytes through the link, headers included);
-    `sender_bytes` what the sender sent to the relay."""
+    `sender_bytes` what the sender sent to the relay; `late` counts frames that came after the staleness bound and were
+    dropped at the receiver."""
 
     arrivals: list[Arrival]
     carried: list[tuple[float, int]]
     rate_changes_s: list[float]
     sender_bytes: int
+    late: int
 
     def between(self, start_s: float, end_s: float) -> list[Arrival]:
         return [each for each in self.arrivals if start_s <= each.offered_s < end_s]
@@ -67,20 +73,21 @@ class Outcome:
 
     def turns(self, start_s: float, end_s: float) -> int:
         """How often the mean layer count of a second turned round by a whole layer or more."""
-        count, direction, extreme = 0, 0, None
-        for second in range(int(start_s), int(end_s)):
-            now = self.between(second, second + 1)
-            level = sum(each.layers for each in now) / max(1, len(now))
-            if extreme is None or (direction and direction * (level - extreme) >= 0):
-                extreme = level
-            elif abs(level - extreme) >= 1.0:
-                count += direction != 0
-                direction, extreme = (1 if level > extreme else -1), level
-        return count
+        seconds = [self.between(second, second + 1) for second in range(int(start_s), int(end_s))]
+        return turns([sum(each.layers for each in now) / max(1, len(now)) for now in seconds], 1.0)
+
+    def frame_turns(self, start_s: float, end_s: float) -> int:
+        """How often the layer count of the single frames turned round by two layers or more."""
+        return turns([each.layers for each in self.between(start_s, end_s)], 2.0)
 
 
 def over_link(
-    steps: Sequence[tuple[float, float]], seconds: float, folder: Path, frame_spread: float = 0.2
+    steps: Sequence[tuple[float, float]],
+    seconds: float,
+    folder: Path,
+    frame_spread: float = 0.2,
+    *,
+    following: bool = False,
 ) -> Outcome:
     """A synthetic stream of 4 Mbit/s in 12 layers, 30 frames/s, over a real relay and a shaped link.
 
@@ -89,6 +96,7 @@ def over_link(
         seconds: length of the stream.
         folder: for the receiver's rows and the relay's trace (near.jsonl).
         frame_spread: how much the sizes of frames wander.
+        following: for many steps: the link follows them by itself, see ShapedLink.follow.
     """
     address = f"{NEAR_ADDRESS}:{PORT}"
     rows = folder / "rows.jsonl"
@@ -102,24 +110,28 @@ def over_link(
         with _end(link.far, "far", address, DELAY_S * 1e3, rows) as far:
             assert near.stdout.readline() == "flowing\n"
             start_s, left = time.monotonic(), list(steps[1:])
+            if following:
+                link.follow(iter(steps))
+                left = []
             while near.poll() is None:
                 now_s = time.monotonic() - start_s
                 if left and now_s >= left[0][0]:
                     link.set_rate(left.pop(0)[1])
                     changes.append(time.monotonic() - start_s)
                 carried.append((now_s, link.carried_bytes()))
-                time.sleep(0.05)
+                time.sleep(SAMPLE_S)
             far.terminate()
             assert far.wait(10) == 0
             assert near.returncode == 0
             sender_bytes = int(near.stdout.readline())
-    told = [json.loads(line) for line in rows.read_text().splitlines()]
+    late, *told = [json.loads(line) for line in rows.read_text().splitlines()]
     first_us = told[0][1] - told[0][0] / 30 * 1e6
     return Outcome(
         [Arrival((us - first_us) / 1e6, late - DELAY_S, layers, size) for _, us, late, layers, size in told],
         carried,
         changes,
         sender_bytes,
+        late,
     )
 
 

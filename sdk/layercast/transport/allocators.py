@@ -6,11 +6,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TextIO
 
-from layercast.control.adaptive import AdaptiveAllocator
+from layercast.control.adaptive import STALENESS_S, AdaptiveAllocator
 from layercast.control.budget import FixedBudgetAllocator
 from layercast.control.trace import TracedAllocator
 from layercast.errors import ConfigError
 from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.limits import MAX_STALENESS_S
 from layercast.transport.outbox import Allocator
 
 MAX_TRACES = 64
@@ -51,7 +52,8 @@ class Allocators:
         max_bitrate_bps, max_layers = limits.max_bitrate_bps or None, limits.max_layers or None
         if not self._adaptive:
             return FixedBudgetAllocator(max_bitrate_bps, max_layers)
-        allocator = AdaptiveAllocator(max_bitrate_bps, max_layers)
+        staleness_s = min(limits.max_staleness_ms / 1e3, MAX_STALENESS_S) or STALENESS_S
+        allocator = AdaptiveAllocator(max_bitrate_bps, max_layers, staleness_s=staleness_s)
         if self._trace is None or self._traced == MAX_TRACES:
             return allocator
         self._traced += 1

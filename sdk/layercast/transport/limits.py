@@ -54,6 +54,10 @@ LOOKAHEAD_BYTES = 256 << 10
 CLOSE_TIMEOUT_S = 1.0
 """How long a polite goodbye may take, in seconds, before the call is simply dropped."""
 
+MAX_STALENESS_S = 60.0
+"""Largest staleness bound that a subscriber may ask for, in seconds: the adaptive allocator's; Window bounds what waits
+here whatever was asked for."""
+
 UPSTREAM_LINGER_S = 2.0
 """A relay stays subscribed upstream this long after its last subscriber left, in seconds: longer than a
 receiver takes to reconnect, so that a restart does not run through the whole chain."""

@@ -17,6 +17,7 @@ from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import Arrival
 from layercast.transport.channel import check_address
 from layercast.transport.credentials import Credentials
+from layercast.transport.lateness import Lateness
 from layercast.transport.link import LinkStatistics
 from layercast.transport.received import ReceivedFrame, receive
 from layercast.transport.subscription import Subscription
@@ -39,6 +40,7 @@ class ReceiverStatistics:
         frames, layers, bytes: arrived and fresh.
         repeated: frames dropped because their id did not grow.
         overtaken: frames dropped because newer ones came before the consumer asked.
+        late: frames dropped because they came later than `max_staleness_s`.
         unreferenced: delta frames dropped because their reference was.
         delivered: frames handed to the consumer.
         damaged: of them, with a layer that failed its checksum or its decoder.
@@ -52,6 +54,7 @@ class ReceiverStatistics:
     bytes: int
     repeated: int
     overtaken: int
+    late: int
     unreferenced: int
     delivered: int
     damaged: int
@@ -75,6 +78,9 @@ class Receiver:
         stream: name of the stream there.
         max_bitrate: bits of access units per second, averaged by a token bucket; None: no limit.
         max_layers: layers per frame; None: no limit.
+        max_staleness_s: the hard bound: a frame that waited on its way for longer than this (capture to arrival, less
+            the quickest of late), in seconds, is not sent, or if it was on its way already, not handed out. None: the
+            relay's default for sending, and everything that comes is handed out.
         decode: decode each frame on a thread before it is handed out; False: on first use of `frame.image`.
         codec: instance to decode with; by default the registry's for the name in the stream description. With
             decode=False and no codec, `frame.image` is refused and no codec is needed.
@@ -83,7 +89,7 @@ class Receiver:
         credentials: certificates and token for the relay; None: an open relay without TLS.
 
     Raises:
-        ConfigError: a bad address, stream name or budget.
+        ConfigError: a bad address, stream name, budget or bound.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Receiver:
         *,
         max_bitrate: float | None = None,
         max_layers: int | None = None,
+        max_staleness_s: float | None = None,
         decode: bool = True,
         codec: Codec | None = None,
         wait_s: float | None = None,
@@ -100,6 +107,9 @@ class Receiver:
         credentials: Credentials | None = None,
     ) -> None:
         check_address(target)
+        self._max_staleness_s = max_staleness_s
+        self._lateness: Lateness | None = None
+        self._late = 0
         self._decode = decode
         self._given_codec = codec
         self._codec: Codec | None = None
@@ -107,7 +117,7 @@ class Receiver:
         self._subscription = Subscription(
             target,
             stream,
-            limits_message(max_bitrate, max_layers),
+            limits_message(max_bitrate, max_layers, max_staleness_s),
             self._on_session,
             self._on_unit,
             wait_s=wait_s,
@@ -149,7 +159,7 @@ class Receiver:
         Raises:
             ConfigError: a limit below 1.
         """
-        self._subscription.set_limits(limits_message(max_bitrate, max_layers))
+        self._subscription.set_limits(limits_message(max_bitrate, max_layers, self._max_staleness_s))
 
     async def ready(self, timeout_s: float | None = None) -> StreamDescription:
         """Wait until the relay serves the stream, and return what it says about it.
@@ -208,6 +218,7 @@ class Receiver:
             bytes=self._bytes,
             repeated=self._repeated,
             overtaken=self._overtaken,
+            late=self._late,
             unreferenced=self._unreferenced,
             delivered=self._delivered,
             damaged=self._damaged,
@@ -244,6 +255,7 @@ class Receiver:
         self.description = description
         self._session = (info.session, info.description)
         self._sessions += 1
+        self._lateness = None if self._max_staleness_s is None else Lateness(self._max_staleness_s)
         self._queue.clear()
         self._delivered_ids.clear()
         self._last_id = -1
@@ -261,11 +273,14 @@ class Receiver:
             self._layers += index.kept
             self._bytes += len(unit)
             self._latency_s = time.time() - header.timestamp_us / 1e6
-            self._queue.append((now_s, self._latency_s, unit, header))
-            if len(self._queue) > QUEUE_FRAMES:
-                self._queue.popleft()
-                self._overtaken += 1
-            self._arrived.set()
+            if self._lateness is not None and self._lateness.is_late(header.timestamp_us / 1e6, now_s):
+                self._late += 1
+            else:
+                self._queue.append((now_s, self._latency_s, unit, header))
+                if len(self._queue) > QUEUE_FRAMES:
+                    self._queue.popleft()
+                    self._overtaken += 1
+                self._arrived.set()
         lag_s = now_s - self._queue[0][0] if self._queue else 0.0
         captured_s = header.timestamp_us / 1e6
         return Arrival(frame_id, len(unit), now_s, captured_s, index.kept, header.total_layers, lag_s)

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from layercast.errors import ConfigError, CorruptError, RefusedError
 from layercast.transport._pb import transport_pb2 as pb
-from layercast.transport.limits import MAX_HOPS, MAX_RELAY_ID, MAX_RELAYS_BELOW, PROTOCOL
+from layercast.transport.limits import MAX_HOPS, MAX_RELAY_ID, MAX_RELAYS_BELOW, MAX_STALENESS_S, PROTOCOL
 
 INGEST = "layercast.v1.Ingest"
 DISTRIBUTION = "layercast.v1.Distribution"
@@ -96,8 +96,10 @@ def parse(data: bytes, kind: type[M]) -> M:
         raise CorruptError(f"bytes that are no {kind.__name__} message") from None
 
 
-def limits_message(max_bitrate: float | None, max_layers: int | None) -> pb.Limits:
-    """Limits for the wire; None means no limit.
+def limits_message(
+    max_bitrate: float | None, max_layers: int | None, max_staleness_s: float | None = None
+) -> pb.Limits:
+    """Limits for the wire; None means no limit, or the relay's default staleness bound.
 
     Raises:
         ConfigError: a limit that is not positive.
@@ -107,4 +109,13 @@ def limits_message(max_bitrate: float | None, max_layers: int | None) -> pb.Limi
             f"impossible budget: max_bitrate={max_bitrate}, max_layers={max_layers}",
             hint="both must be at least 1 (bits per second, layers); leave one out for no limit",
         )
-    return pb.Limits(max_layers=max_layers or 0, max_bitrate_bps=int(max_bitrate or 0))
+    if max_staleness_s is not None and not 0.001 <= max_staleness_s <= MAX_STALENESS_S:
+        raise ConfigError(
+            f"a staleness bound of {max_staleness_s} s",
+            hint="give some hundred milliseconds, or leave it out",
+        )
+    return pb.Limits(
+        max_layers=max_layers or 0,
+        max_bitrate_bps=int(max_bitrate or 0),
+        max_staleness_ms=round(1e3 * (max_staleness_s or 0)),
+    )

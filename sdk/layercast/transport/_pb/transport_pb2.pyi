@@ -55,12 +55,14 @@ class Hops(_message.Message):
     def __init__(self, relays: _Optional[_Iterable[str]] = ..., depth: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_layers", "max_bitrate_bps")
+    __slots__ = ("max_layers", "max_bitrate_bps", "max_staleness_ms")
     MAX_LAYERS_FIELD_NUMBER: _ClassVar[int]
     MAX_BITRATE_BPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
     max_layers: int
     max_bitrate_bps: int
-    def __init__(self, max_layers: _Optional[int] = ..., max_bitrate_bps: _Optional[int] = ...) -> None: ...
+    max_staleness_ms: int
+    def __init__(self, max_layers: _Optional[int] = ..., max_bitrate_bps: _Optional[int] = ..., max_staleness_ms: _Optional[int] = ...) -> None: ...
 
 class IngestFeedback(_message.Message):
     __slots__ = ("demand", "acks")
