@@ -116,7 +116,7 @@ def main():
     parser.add_argument(
         "--report-every",
         type=float,
-        default=0.05,
+        default=0.02,
         metavar="SECONDS",
         help="acknowledgements come in such batches",
     )

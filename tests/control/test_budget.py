@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layercast.bitstream.types import FrameKind
-from layercast.control.budget import MAX_DEBT_S, FixedBudgetAllocator, TokenBucket, longest_prefix
+from layercast.control.budget import MAX_DEBT_S, FixedBudgetAllocator, Spender, TokenBucket, longest_prefix
 from layercast.errors import ConfigError
+
+from .simulation import Source, turns
 
 
 def stream(seconds, fps, mean_frame, layers, seed, key_every=1, key_weight=1.0):
@@ -95,6 +97,43 @@ def test_time_that_runs_backwards_pays_nothing():
     bucket.refill(5.0)
     bucket.refill(10.0)
     assert bucket.available == 0
+
+
+def test_a_debt_lasts_as_long_as_before_when_the_rate_falls():
+    bucket = TokenBucket(80_000, burst_s=1.0)
+    bucket.refill(0.0)
+    bucket.take(12_000)  # 10,000 were saved up: 0.2 s of debt
+    bucket.set_rate(8_000)
+    bucket.refill(0.2)
+    assert bucket.available == 0
+
+
+def test_held_layers_stay_between_two_neighbours_while_frames_wander():
+    frames = [(at, ends) for at, ends, _ in Source(spread=0.2).frames(60)]
+
+    def counts(spend):
+        spender = Spender(1e6)
+        kept = []
+        for at, ends in frames:
+            spender.begin(at)
+            spender.level_bps = 1e6
+            kept.append(spend(spender, ends))
+        return kept[150:]
+
+    exact = turns(counts(lambda spender, ends: spender.spend(ends, None)), 2.0)
+    held = turns(counts(lambda spender, ends: spender.spend_steadily(ends, None)), 2.0)
+    assert held < exact / 4
+
+
+def test_what_is_withheld_costs_the_next_frames_a_layer_or_two_not_all_of_them():
+    spender = Spender(1e6)
+    kept = []
+    for number, (at, ends, _) in enumerate(Source(spread=0.2).frames(20)):
+        spender.begin(at)
+        if number == 450:
+            spender.withhold(4_000)  # of 4,167 a frame
+        kept.append(spender.spend_steadily(ends, None))
+    assert min(kept[450:480]) >= min(kept[420:450]) - 2 >= 1
 
 
 def test_without_limits_everything_is_kept():

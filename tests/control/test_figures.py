@@ -35,7 +35,7 @@ def test_a_fixed_link_is_used_and_its_queue_stays_short(bps):
     assert run.worst() <= STALENESS_S
 
 
-@pytest.mark.parametrize("report_every_s", [0.0, 0.05])
+@pytest.mark.parametrize("report_every_s", [0.0, 0.02])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_step_down_is_followed_at_once_and_a_step_up_within_seconds(seed, report_every_s):
     trace = Trace([(0, 3e6), (20, 0.6e6), (40, 3e6)])
@@ -55,10 +55,11 @@ def test_at_a_constant_link_the_layer_count_hardly_ever_turns_round(bps):
 
 
 @pytest.mark.parametrize("bps", [1_000_000, 3_000_000])
-def test_with_frames_that_grow_and_shrink_it_turns_little_more_than_a_fixed_budget(bps):
+def test_with_frames_that_grow_and_shrink_it_turns_far_less_than_a_fixed_budget(bps):
     adaptive = simulate(AdaptiveAllocator(), fixed(bps), Source(), 66)
     capped = simulate(FixedBudgetAllocator(0.96 * bps, None), fixed(bps), Source(), 66)
-    assert adaptive.direction_changes(5, 65) <= capped.direction_changes(5, 65) + 6
+    assert adaptive.direction_changes(5, 65) < capped.direction_changes(5, 65)
+    assert adaptive.frame_turns(5, 65) < 0.7 * capped.frame_turns(5, 65)
 
 
 def test_ten_minutes_of_a_cellular_link_give_nine_tenths_of_what_an_oracle_gets():

@@ -275,7 +275,7 @@ class Spender:
         available = bucket.available
         fine, held = float(available), available + bucket.bytes_of(HELD_S)
         if self._barred > 0:
-            fine = held = max(0.0, min(fine, income - min(self._barred, BAR * income)))
+            fine = held = min(held, income - min(self._barred, BAR * income))
         if min(fine, ends[min(top, low + 1)]) > room or min(held, ends[low]) > held_room:
             self.forfeit()
             fine, held = min(fine, room), min(held, held_room)
