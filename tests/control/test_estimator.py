@@ -94,3 +94,26 @@ def test_a_rebase_believes_the_delay_seen_since_it_began():
     estimator.on_ack(1.2, 50, (), 1.0 + before + 0.08, 8e6)
     estimator.end_rebase(1.2)
     assert estimator._base.value == pytest.approx(before + 0.08, abs=0.001)
+
+
+def test_an_overdue_acknowledgement_bounds_what_the_link_can_carry():
+    estimator = LinkEstimator()
+    feed(estimator, [(n / 30, 1000) for n in range(10)], service_bps=8e6)  # 20 ms each way
+    estimator.on_sent(1.0, 10, 12_500)
+    assert estimator.slowed_bps(1.04) > 1e8, "it cannot be back yet"
+    assert estimator.slowed_bps(1.29) == pytest.approx(0.4e6, rel=0.02), (
+        "a quarter of a second for 100,000 bits"
+    )
+
+
+def test_acknowledgements_that_get_lost_make_nothing_overdue():
+    estimator = LinkEstimator()
+    now_s = 0.0
+    for number in range(0, 60, 3):  # two of three are lost; the third speaks for them 67 ms later
+        for lost in range(3):
+            estimator.on_sent(number / 30 + lost / 30, number + lost, 1000)
+        now_s = number / 30 + 2 / 30 + 0.041
+        estimator.on_ack(now_s, number + 2, (number, number + 1), now_s - 0.02, 8e6)
+    estimator.on_sent(now_s, 60, 1000)
+    assert estimator.late_s(now_s + 0.1, 8e6) == 0.0
+    assert estimator.late_s(now_s + 0.2, 8e6) > 0.05

@@ -128,7 +128,9 @@ fields = (
 )
 
 
-@settings(max_examples=300, derandomize=True)
+# Without a deadline: on a busy machine an example exceeded it, and its repetition, which drew other values from the
+# recursive strategy, was then called inconsistent. 6000 random examples found nothing.
+@settings(max_examples=300, derandomize=True, deadline=None)
 @given(st.data())
 def test_mutated_traces_raise_only_our_errors(recorded, data):
     lines = recorded[0].splitlines()[:40]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from layercast.errors import ConfigError, ModelMismatchError, UnknownCodecError
 from layercast.transport.receiver import Receiver
 from layercast.transport.sender import Sender, describe
 
-from .harness import PlainRelay, eventually, live, take, unit, unlimited, within
+from .harness import DESCRIPTION, PlainRelay, eventually, live, take, unit, unlimited, within
 from .planes import PlaneCodec, picture
 
 
@@ -145,3 +146,20 @@ async def test_closing_ends_the_iteration_of_whoever_waits():
 async def test_a_receiver_is_used_in_a_with_block():
     with pytest.raises(ConfigError, match="not open"):
         await Receiver("127.0.0.1:1", "cam").__anext__()
+
+
+@live
+async def test_a_frame_past_the_bound_is_counted_and_never_handed_out():
+    async with (
+        PlainRelay() as relay,
+        Sender(relay.address, "cam", description=DESCRIPTION) as sender,
+        Receiver(relay.address, "cam", decode=False, max_staleness_s=5.0) as receiver,
+    ):
+        await unlimited(sender)
+        now_us = time.time_ns() // 1000
+        await sender.send_unit(unit(0, timestamp_us=now_us))
+        assert [frame.header.frame_id for frame in await take(receiver, 1)] == [0]
+        await sender.send_unit(unit(1, timestamp_us=now_us - 60_000_000))
+        await eventually(lambda: receiver.statistics().late == 1)
+        await sender.send_unit(unit(2, timestamp_us=time.time_ns() // 1000))
+        assert [frame.header.frame_id for frame in await take(receiver, 1)] == [2]
