@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from layercast.transport.pace import (
     CALM_INTERVAL_S,
     REPORT_INTERVAL_S,
@@ -13,7 +11,6 @@ from layercast.transport.pace import (
 )
 
 FRAME_S = 1 / 30
-SIZE = 10_000
 
 
 class Receiver:
@@ -24,12 +21,12 @@ class Receiver:
         self.now_s = 100.0
         self.reports: list[float] = []
 
-    def run(self, frames: int, *, delay_s: float = 0.01, whole: bool = True, cap_bps: float = inf) -> int:
+    def run(self, frames: int, *, delay_s: float = 0.01, whole: bool = True) -> int:
         """Reports made during so many frames."""
         before = len(self.reports)
         for _ in range(frames):
             self.now_s += FRAME_S
-            if self.pace.arrived(self.now_s, delay_s, SIZE, whole, cap_bps):
+            if self.pace.arrived(self.now_s, delay_s, whole):
                 self.report()
         return len(self.reports) - before
 
@@ -54,15 +51,6 @@ def test_frames_that_lack_layers_are_reported_one_by_one():
     receiver.run(1)
     assert receiver.run(60, whole=False) == 60
     assert not receiver.pace.calm(receiver.now_s)
-
-
-def test_a_receiver_at_its_own_cap_lacks_nothing():
-    receiver = Receiver()
-    receiver.run(150, whole=False, cap_bps=1.05 * SIZE * 8 / FRAME_S)
-    assert receiver.run(60, whole=False, cap_bps=1.05 * SIZE * 8 / FRAME_S) == 10
-    below = Receiver()
-    below.run(150, whole=False, cap_bps=1.5 * SIZE * 8 / FRAME_S)
-    assert below.run(60, whole=False, cap_bps=1.5 * SIZE * 8 / FRAME_S) == 60
 
 
 def test_the_first_frame_that_waited_is_reported_at_once_and_the_next_ones_densely():

@@ -43,6 +43,7 @@ class Row:
 
     Attributes:
         kind: "layercast", or "plain": a fan-out that hands messages on and looks at nothing.
+        adaptive: it follows each receiver's link.
         workers: processes of the relay that serve receivers; with several there is a hub beside them.
         senders, receivers, frame_rate, unit_bytes: what was asked for.
         delivered: share of the frames that came.
@@ -57,6 +58,7 @@ class Row:
     """
 
     kind: str
+    adaptive: bool
     workers: int
     senders: int
     receivers: int
@@ -87,6 +89,7 @@ def main(
     adaptive: bool = True,
     plain: bool = True,
     workers: Sequence[int] = (1,),
+    together: bool = False,
 ) -> int:
     """Print one JSON line per level and kind.
 
@@ -100,6 +103,8 @@ def main(
         adaptive: whether the relay follows each receiver's link.
         plain: measure the plain fan-out too.
         workers: numbers of the relay's processes to measure with, one after the other.
+        together: measure all of them in the same seconds, each with as many receivers, on one core: what else the
+            machine does then changes the figures, and not how they compare.
 
     Raises:
         ConfigError: more than the bounds of this module allow, or not Linux.
@@ -112,86 +117,124 @@ def main(
             "a load test of that size",
             hint=f"at most {MAX_SENDERS} senders, {MAX_LEVELS} levels, {MAX_RECEIVERS} receivers, {MAX_SECONDS:g} s",
         )
-    for kind, processes in [*(("layercast", number) for number in workers), *[("plain", 1)] * plain]:
+    load = Load(senders, budgets, unit_bytes, frame_rate)
+    contenders = [Contender("layercast", adaptive, number) for number in workers]
+    contenders += [Contender("plain", False)] * plain
+    for group in [contenders] if together else [[each] for each in contenders]:
         for count in receivers:
-            row = level(kind, senders, count, budgets, unit_bytes, frame_rate, seconds, adaptive, processes)
-            print(json.dumps(asdict(row)), flush=True)
-            if row.delivered < ENOUGH:
+            rows = level(group, load, count, seconds)
+            for row in rows:
+                print(json.dumps(asdict(row)), flush=True)
+            if min(row.delivered for row in rows) < ENOUGH:
                 break
     return 0
 
 
-def level(
-    kind: str,
-    senders: int,
-    receivers: int,
-    budgets: Sequence[float],
-    unit_bytes: int,
-    frame_rate: float,
-    seconds: float,
-    adaptive: bool,
-    workers: int = 1,
-) -> Row:
-    """Start everything, warm up, measure once, stop everything."""
-    relay_cores, load_cores = _cores()
-    with contextlib.ExitStack() as stack:
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """What is measured; see Row."""
+
+    kind: str
+    adaptive: bool
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What it is measured with; see `main`."""
+
+    senders: int
+    budgets: Sequence[float]
+    unit_bytes: int
+    frame_rate: float
+
+
+class _Running:
+    """One contender with its senders and receivers, all of them up."""
+
+    def __init__(self, contender: Contender, load: Load, receivers: int, stack: contextlib.ExitStack) -> None:
+        self._contender, self._load, self._receivers = contender, load, receivers
+        kind, workers = contender.kind, contender.workers
+        relay_cores, load_cores = _cores()
         if workers > 1:
-            relay = stack.enter_context(_run(_relay_command(receivers, adaptive, workers), relay_cores))
+            relay = stack.enter_context(_run(_relay_command(receivers, contender), relay_cores))
         else:
-            options: dict[str, object] = {"receivers": receivers, "adaptive": adaptive}
+            options: dict[str, object] = {"receivers": receivers, "adaptive": contender.adaptive}
             role = "plain" if kind == "plain" else "relay"
             relay = stack.enter_context(_process(role, {} if kind == "plain" else options, relay_cores))
         common: dict[str, object] = {"kind": kind, "target": _line(relay).split()[-1]}
-        groups = []
+        self._groups = []
         for first in range(0, receivers, RECEIVERS_PER_PROCESS):
             numbers = range(first, min(receivers, first + RECEIVERS_PER_PROCESS))
             group = {
-                "streams": [number % senders for number in numbers],
-                "shares": [budgets[number // senders % len(budgets)] for number in numbers],
-                "bps": unit_bytes * 8 * frame_rate,
+                "streams": [number % load.senders for number in numbers],
+                "shares": [load.budgets[number // load.senders % len(load.budgets)] for number in numbers],
+                "bps": load.unit_bytes * 8 * load.frame_rate,
             }
-            groups.append(stack.enter_context(_process("receivers", {**common, **group}, load_cores)))
-        for process in groups:
+            self._groups.append(stack.enter_context(_process("receivers", {**common, **group}, load_cores)))
+        for process in self._groups:
             _line(process)
-        load = {"count": senders, "unit_bytes": unit_bytes, "frame_rate": frame_rate}
-        _line(stack.enter_context(_process("senders", {**common, **load}, load_cores)))
+        streams = {"count": load.senders, "unit_bytes": load.unit_bytes, "frame_rate": load.frame_rate}
+        _line(stack.enter_context(_process("senders", {**common, **streams}, load_cores)))
+        self._pids = [relay.pid, *_children(relay.pid)]
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._before_s, self._start_s = [_cpu_s(pid) for pid in self._pids], time.monotonic()
+        _tell(self._groups, "start")
+
+    def stop(self) -> None:
+        """Count no more."""
+        self._used_s = [_cpu_s(pid) - before for pid, before in zip(self._pids, self._before_s, strict=True)]
+        self._passed_s = time.monotonic() - self._start_s
+        _tell(self._groups, "stop")
+        self._rss_mb = sum(map(_rss_mb, self._pids))
+
+    def row(self) -> Row:
+        """What was counted."""
+        told = [json.loads(_line(process)) for process in self._groups]
+        load, used_s, passed_s = self._load, self._used_s, self._passed_s
+        frames = sum(part["frames"] for part in told)
+        latencies: Counter[int] = Counter()
+        for part in told:
+            latencies.update({int(bucket): count for bucket, count in part["latencies"].items()})
+        p50, p95, p99 = (_percentile(latencies, share) for share in (0.5, 0.95, 0.99))
+        size = sum(part["bytes"] for part in told)
+        per_frame_s = sum(used_s) / max(1, frames)
+        return Row(
+            kind=self._contender.kind,
+            adaptive=self._contender.adaptive,
+            workers=self._contender.workers,
+            senders=load.senders,
+            receivers=self._receivers,
+            frame_rate=load.frame_rate,
+            unit_bytes=load.unit_bytes,
+            delivered=round(frames / (self._receivers * load.frame_rate * passed_s), 4),
+            frames_per_s=round(frames / passed_s, 1),
+            bytes_per_s=round(size / passed_s),
+            bytes_per_frame=round(size / max(1, frames), 1),
+            cpu_us_per_frame=round(per_frame_s * 1e6, 1),
+            cores=round(sum(used_s) / passed_s, 3),
+            busiest=round(max(used_s) / passed_s, 3),
+            receivers_per_core=round(1 / (load.frame_rate * per_frame_s), 1) if per_frame_s else 0.0,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            rss_mb=round(self._rss_mb, 1),
+        )
+
+
+def level(contenders: Sequence[Contender], load: Load, receivers: int, seconds: float) -> list[Row]:
+    """Start everything, warm up, measure once, stop everything; several contenders at the same time."""
+    with contextlib.ExitStack() as stack:
+        running = [_Running(contender, load, receivers, stack) for contender in contenders]
         time.sleep(WARM_UP_S)
-        pids = [relay.pid, *_children(relay.pid)]
-        before_s, start_s = [_cpu_s(pid) for pid in pids], time.monotonic()
-        _tell(groups, "start")
+        for each in running:
+            each.start()
         time.sleep(seconds)
-        used_s = [_cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
-        passed_s = time.monotonic() - start_s
-        _tell(groups, "stop")
-        rss_mb = round(sum(map(_rss_mb, pids)), 1)
-        told = [json.loads(_line(process)) for process in groups]
-    frames = sum(part["frames"] for part in told)
-    latencies: Counter[int] = Counter()
-    for part in told:
-        latencies.update({int(bucket): count for bucket, count in part["latencies"].items()})
-    p50, p95, p99 = (_percentile(latencies, share) for share in (0.5, 0.95, 0.99))
-    size = sum(part["bytes"] for part in told)
-    per_frame_s = sum(used_s) / max(1, frames)
-    return Row(
-        kind=kind,
-        workers=workers,
-        senders=senders,
-        receivers=receivers,
-        frame_rate=frame_rate,
-        unit_bytes=unit_bytes,
-        delivered=round(frames / (receivers * frame_rate * passed_s), 4),
-        frames_per_s=round(frames / passed_s, 1),
-        bytes_per_s=round(size / passed_s),
-        bytes_per_frame=round(size / max(1, frames), 1),
-        cpu_us_per_frame=round(per_frame_s * 1e6, 1),
-        cores=round(sum(used_s) / passed_s, 3),
-        busiest=round(max(used_s) / passed_s, 3),
-        receivers_per_core=round(1 / (frame_rate * per_frame_s), 1) if per_frame_s else 0.0,
-        p50_ms=p50,
-        p95_ms=p95,
-        p99_ms=p99,
-        rss_mb=rss_mb,
-    )
+        for each in running:
+            each.stop()
+        return [each.row() for each in running]
 
 
 @contextlib.contextmanager
@@ -201,10 +244,10 @@ def _process(role: str, options: dict[str, object], cores: set[int]) -> Iterator
         yield process
 
 
-def _relay_command(receivers: int, adaptive: bool, workers: int) -> list[str]:
+def _relay_command(receivers: int, contender: Contender) -> list[str]:
     command = [sys.executable, "-m", "layercast.cli", "relay", "--listen", "127.0.0.1:0"]
-    command += ["--workers", str(workers), "--max-subscribers", str(receivers + 8)]
-    return command if adaptive else [*command, "--fixed-budgets"]
+    command += ["--workers", str(contender.workers), "--max-subscribers", str(receivers + 8)]
+    return command if contender.adaptive else [*command, "--fixed-budgets"]
 
 
 @contextlib.contextmanager

@@ -72,6 +72,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     relay.add_argument(
         "--workers", type=count, nargs="+", default=[1], metavar="N", help="processes of the relay (1)"
     )
+    relay.add_argument(
+        "--together", action="store_true", help="relay and plain fan-out at the same time, to compare them"
+    )
     relay.add_argument("--no-plain", action="store_true", help="leave the plain gRPC fan-out out")
 
 
@@ -99,6 +102,7 @@ def run_relay(args: argparse.Namespace) -> int:
         adaptive=not args.fixed_budgets,
         plain=not args.no_plain,
         workers=args.workers,
+        together=args.together,
     )
 
 

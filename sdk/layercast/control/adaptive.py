@@ -39,6 +39,12 @@ LATE_S = 0.03
 OVERDUE_S = 0.01
 """An acknowledgement overdue by more than this says how slow the link may have become, seconds."""
 
+SELDOM_S = 0.3
+"""A receiver that lacked no layer for SELDOM_AFTER_S may report this seldom (transport.pace: 0.24 s, and the way back),
+seconds; its acknowledgements are not overdue before."""
+
+SELDOM_AFTER_S = 1.0
+
 DECODE_LAG_S = 0.3
 """A receiver whose oldest frame waits longer than this for its consumer gets no upgrades, seconds."""
 
@@ -148,6 +154,10 @@ class Peer:
         """The rate cut a frame; it may grow."""
         self._limited_s = now_s
 
+    def wait_for_reports(self, now_s: float) -> None:
+        """Expect acknowledgements as seldom as the receiver may send them now."""
+        self.link.patience_s = SELDOM_S if now_s - self._limited_s > SELDOM_AFTER_S else 0.0
+
     def is_calm(self, wait_s: float, frame_bits: float, interval_s: float) -> bool:
         """Whether the link takes all of its one stream, frames of up to `frame_bits`, far below its cap."""
         return (
@@ -159,6 +169,7 @@ class Peer:
 
     def learn(self, now_s: float, decode_lag_s: float) -> None:
         """An acknowledgement changed what is known of the link."""
+        self.wait_for_reports(now_s)
         limited = now_s - self._limited_s < LIMITED_S and self.rate.rate_bps <= self._cap_bps
         late = self.link.late_s(now_s, self.rate.link_bps) > LATE_S
         held = late or decode_lag_s > DECODE_LAG_S
@@ -250,6 +261,7 @@ class AdaptiveAllocator:
             self._spender.pass_by(now_s)
             return layers if self._max_layers is None else min(layers, self._max_layers)
         peer = self.peer
+        peer.wait_for_reports(now_s)
         self._gains_db, self._layers = gains_db, layers
         rate_bps = peer.rate_of(self, now_s)
         self._spender.bucket.set_rate(rate_bps)

@@ -94,6 +94,7 @@ class LinkEstimator:
     """One receiver's link. Frames are named by any hashable; all arrivals must come from one clock.
 
     Attributes:
+        patience_s: no acknowledgement is overdue before so long, seconds: receivers may report seldom.
         serving_bps: the rate at which the link sent the newest frame: one noisy sample, but the first to tell
             of a sudden drop.
     """
@@ -107,6 +108,7 @@ class LinkEstimator:
         self._fresh_base: float | None = None
         self._done_s = float("-inf")
         self.serving_bps = float("inf")
+        self.patience_s = 0.0
         self._delivered = 0
 
     def on_sent(self, now_s: float, frame: Hashable, size: int) -> None:
@@ -234,7 +236,7 @@ class LinkEstimator:
         if flight is None or not self._history:
             return 0.0
         done_s = max(self._done_s, flight.sent_s) + flight.size * 8 / rate_bps
-        return max(0.0, now_s - done_s - self.round_s)
+        return max(0.0, now_s - done_s - max(self.round_s, self.patience_s))
 
     def slowed_bps(self, now_s: float) -> float:
         """What the link carries at most, if the next acknowledgement is missing because it is slow, bits per second.
@@ -244,7 +246,7 @@ class LinkEstimator:
         flight = next(iter(self._flights.values()), None)
         if flight is None or not self._history:
             return float("inf")
-        sending_s = now_s - self.round_s - max(self._done_s, flight.sent_s)
+        sending_s = now_s - max(self.round_s, self.patience_s) - max(self._done_s, flight.sent_s)
         return flight.size * 8 / sending_s if sending_s > 1e-3 else float("inf")
 
     @property

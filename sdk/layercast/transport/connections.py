@@ -1,4 +1,4 @@
-"""How many TCP connections a port holds, as the kernel counts them: gRPC accepts strangers' connections, and closes them
+"""How many TCP connections a port holds, as the kernel counts them: gRPC accepts those of strangers, and closes them
 again, without telling anybody."""
 
 from __future__ import annotations

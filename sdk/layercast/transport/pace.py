@@ -7,7 +7,7 @@ one has all of those reported at once. A report costs a relay about a third of w
 
 from __future__ import annotations
 
-from math import exp, inf
+from math import inf
 
 REPORT_INTERVAL_S = 0.02
 """Least time between two reports while restless, in seconds; after a pause one goes out at once. Less than a frame at
@@ -33,12 +33,6 @@ FORGET = 1 / 256
 """By this share of the difference, per frame, the quickest delay gives way to longer ones: clocks drift, routes
 change."""
 
-AT_CAP = 0.9
-"""A receiver that gets this share of the bitrate it asked for has what it wants."""
-
-RATE_S = 1.0
-"""Time constant of the mean rate, seconds."""
-
 
 class ReportPace:
     """One subscription's pace; made anew for each connection."""
@@ -46,27 +40,21 @@ class ReportPace:
     def __init__(self) -> None:
         self._reported_s = self._restless_s = -inf
         self._least_s = inf
-        self._arrived_s = -inf
-        self._bits = 0.0
 
-    def arrived(self, now_s: float, delay_s: float, size: int, whole: bool, cap_bps: float) -> bool:
+    def arrived(self, now_s: float, delay_s: float, whole: bool) -> bool:
         """A frame came.
 
         Args:
             now_s: monotonic seconds.
             delay_s: capture to arrival; only differences count, so the clocks need not agree.
-            size: bytes.
-            whole: it has all layers that it could have.
-            cap_bps: most bits per second that were asked for.
+            whole: it has all layers that it could have. The allocator at the other end knows when it sent less, and
+                waits longer for a report when it did not (control.adaptive.SELDOM_S).
 
         Returns:
             Whether a report is due now.
         """
-        self._bits = self._bits * exp((self._arrived_s - now_s) / RATE_S) + 8 * size
-        self._arrived_s = now_s
         self._least_s = min(delay_s, self._least_s + (delay_s - self._least_s) * FORGET)
-        satisfied = whole or self._bits >= AT_CAP * cap_bps * RATE_S
-        if not satisfied or delay_s > self._least_s + WAITING_S:
+        if not whole or delay_s > self._least_s + WAITING_S:
             self._restless_s = now_s
         return now_s - self._reported_s >= self._interval_s(now_s)
 

@@ -14,6 +14,10 @@ from layercast.transport.link import EOF
 from layercast.transport.status import OverLimitError
 from layercast.transport.stream import Clock, RelayStream
 
+ACK_DELAY_S = 0.05
+"""Acknowledgements wait so long for the next ones, seconds: every second frame at 30 frames/s has a message of its own
+less. A sender only holds its window against them, which is ten times as long."""
+
 
 class Publisher:
     """One sender of one stream.
@@ -30,6 +34,7 @@ class Publisher:
         self.wake.set()
         self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
         self._acks: list[pb.Ack] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._clock = clock
         self._max_bytes = limits.max_unit_bytes
         self._frames = _rate(limits.max_frames_per_s, clock)
@@ -51,13 +56,17 @@ class Publisher:
             self._check(len(unit))
             frame = stream.publish(unit)
             self._acks.append(make_ack(frame.header.frame_id, len(unit), self._clock()))
-            self.wake.set()
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self.wake.set)
 
     async def send_feedback(self, context: Any, stream: RelayStream) -> None:
         """Tell the sender what has arrived and what is asked for, whenever either changes."""
         told: pb.Demand | None = None
         while True:
-            await self.wake.wait()
+            try:
+                await self.wake.wait()
+            finally:
+                self._stop_timer()
             self.wake.clear()
             feedback = pb.IngestFeedback(acks=self._acks)
             self._acks.clear()
@@ -67,6 +76,11 @@ class Publisher:
                 told = demand
             if feedback.acks or feedback.HasField("demand"):
                 await context.write(feedback.SerializeToString())
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _check(self, size: int) -> None:
         now_s = self._clock()

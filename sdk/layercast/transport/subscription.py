@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from math import inf
 
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import Arrival, make_ack
@@ -130,7 +129,7 @@ class Subscription:
         limits, now_s = self._limits, arrival.at_s
         whole = arrival.layers >= min(arrival.total_layers, limits.max_layers or arrival.total_layers)
         delay_s = now_s - arrival.captured_s
-        if self._pace.arrived(now_s, delay_s, arrival.size, whole, limits.max_bitrate_bps or inf):
+        if self._pace.arrived(now_s, delay_s, whole):
             self._wake.set()
         else:
             self._set_timer(self._pace.due_s(now_s) - now_s)
