@@ -15,7 +15,7 @@ FAULT = {"action": "kill", "of": "first", "recovered_s": 0.5, "missed_outside": 
 
 
 def level(kind: str, cpu_us: float, p99_ms: float = 5.0, **more: float) -> dict:
-    row = {"kind": kind, "receivers": 100, "cpu_us_per_frame": cpu_us, "p99_ms": p99_ms}
+    row = {"kind": kind, "receivers": 100, "busiest": 0.2, "cpu_us_per_frame": cpu_us, "p99_ms": p99_ms}
     return {**row, "receivers_per_core": 1e6 / (30 * cpu_us), "cores": 0.1, "workers": 1, **more}
 
 
@@ -71,10 +71,11 @@ def test_cpu_is_compared_at_equal_receivers_and_with_one_process(store) -> None:
         [level("layercast", 50), level("plain", 45), level("layercast", 99, workers=2)],
     )
     assert verdict("CPU per delivered frame, of") == ["yes"]
-    assert verdict("second process") == ["no"], "twice the CPU per frame scales by one"
-    store("relay/uncapped.jsonl", [level("layercast", 60), level("plain", 45)])
+    assert verdict("second process") == ["no"], "the busiest process is as busy as the one before"
+    halved = level("layercast", 60, workers=2, busiest=0.1)
+    store("relay/uncapped.jsonl", [level("layercast", 60), level("plain", 45), halved])
     assert verdict("CPU per delivered frame, of") == ["no"]
-    assert verdict("second process") == []
+    assert verdict("second process") == ["yes"]
 
 
 def test_one_fault_that_was_felt_elsewhere_is_told(store) -> None:
