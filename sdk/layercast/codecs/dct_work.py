@@ -1,7 +1,7 @@
 """How the work of the `dct` codec is cut: stripes that fit the cache, two threads, memory that is used again.
 
-Nothing here changes a result. Whole-picture temporaries would cost 200 bytes a pixel, and the fresh memory for them
-more time than what is computed in it.
+It changes no context and no decoded bin, at most the last bit of a float in analysis and synthesis. Whole-picture
+temporaries would cost 200 bytes a pixel, and the fresh memory for them more time than what is computed in it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def apply(matrix: Floats, values: Floats, out: Floats) -> Floats:
     """`matrix @ values` into `out`, for (..., m, k) and (..., k, n), in pieces of columns small enough for the cache.
 
     That is also small enough for OpenBLAS to stay in this thread: on busy cores its worker threads make a product
-    of half a millisecond take fifty. All pieces are of one size, for BLAS rounds otherwise in products of another:
-    the last one begins early, so that the result does not depend on how a picture is cut.
+    of half a millisecond take fifty. All pieces are of one size, and the last one begins early: BLAS takes its fast
+    way for that size only. It may round a product otherwise at another place in a piece.
     """
     m, k = matrix.shape[-2:]
     n = values.shape[-1]
