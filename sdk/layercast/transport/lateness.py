@@ -12,6 +12,10 @@ from math import inf
 DRIFT = 2e-4
 """The quickest delay gives way to longer ones so fast, seconds per second: twice what two poor clocks drift apart."""
 
+SLACK_S = 0.01
+"""By so much the measure may be wrong after a minute without an empty link, seconds; the bound is kept this much
+earlier."""
+
 DOUBT_S = 2.0
 """If for so long every frame was late, seconds, it is the measure that is wrong: a camera's clock was set, or the route
 changed. Then the newest frame is the quickest. A relay skips frames long before a queue lasts for so long."""
@@ -42,7 +46,7 @@ class Lateness:
         else:
             self._quickest_s = min(delay_s, self._quickest_s + DRIFT * max(0.0, arrival_s - self._seen_s))
         self._seen_s = arrival_s
-        if delay_s - self._quickest_s > self.bound_s:
+        if delay_s - self._quickest_s > max(self.bound_s - SLACK_S, self.bound_s / 2):
             return True
         self._in_time_s = arrival_s
         return False
