@@ -68,6 +68,7 @@ def _models() -> Any:
         stand_ins: dict[str, dict[str, Any]] = {
             "compressai": {
                 "__path__": [root],
+                "__spec__": found,
                 "get_entropy_coder": lambda: "ans",
                 "available_entropy_coders": lambda: ["ans"],
             },

@@ -61,7 +61,7 @@ class Workspace:
     def helper(self) -> ThreadPoolExecutor:
         """The second thread; a forked process gets one of its own."""
         if self._helper is None or self._process != os.getpid():
-            self._helper, self._process = ThreadPoolExecutor(1, "layercast-dct"), os.getpid()
+            self._helper, self._process = ThreadPoolExecutor(1, "dct"), os.getpid()
         return self._helper
 
     def share(self, work: Callable[[Item, Scratch], None], items: Sequence[Item]) -> None:
