@@ -74,3 +74,28 @@ def test_a_budget_that_is_not_far_off_is_kept_frame_by_frame():
     for _ in range(90):
         link.frame()
     assert all(link.frame()[1] for _ in range(30))
+
+
+def test_a_stream_that_upstream_cut_to_the_measured_rate_still_lets_it_grow():
+    """The trap: frames a fifth over the rate, passed unasked because the link is clear, would never be limited."""
+    allocator = AdaptiveAllocator()
+    pending: list[tuple[float, int, int, float]] = []
+    done_s = 0.0
+    for number in range(450):
+        now_s = number * FRAME_S
+        while pending and pending[0][0] <= now_s:
+            ack_s, earlier, size, arrival_s = pending.pop(0)
+            allocator.on_ack(ack_s, earlier, size, arrival_s + 100)
+        part = 0.9 if 6 <= now_s < 7.5 else 1.2  # upstream follows late
+        most = (
+            part * min(allocator.useful_bps, 3e6) * FRAME_S / 8
+        )  # what upstream lets through of its thin layers
+        ends = (40, *(end for end in (int(300 * 1.14**n) for n in range(30)) if end <= most))
+        keep = allocator.decide(now_s, ends, FrameKind.KEY, ())
+        link_bps = 3e6 if not 3 <= now_s < 6 else 0.6e6
+        done_s = max(done_s, now_s) + ends[keep] * 8 / link_bps
+        allocator.on_sent(now_s, number, ends[keep])
+        pending.append((done_s + 0.02, number, ends[keep], done_s + 0.01))
+        if number == 170:
+            assert allocator.useful_bps < 0.8e6, "the step down was followed"
+    assert allocator.useful_bps > 2e6, "and so was the step up"

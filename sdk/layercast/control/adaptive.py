@@ -159,10 +159,16 @@ class Peer:
         self.link.patience_s = SELDOM_S if now_s - self._limited_s > SELDOM_AFTER_S else 0.0
 
     def is_calm(self, wait_s: float, frame_bits: float, interval_s: float) -> bool:
-        """Whether the link takes all of its one stream, frames of up to `frame_bits`, far below its cap."""
+        """Whether the link takes all of its one stream, frames of up to `frame_bits`, far below its cap.
+
+        On a link that has shown a limit such frames must fit its rate: a stream that upstream has already cut to
+        this rate would else never be found too large for it, and neither would ever grow again.
+        """
         return (
             self.rate.state == "enough"
-            and (wait_s < CLEAR_S or not self.rate.measured)
+            and (
+                not self.rate.measured or (wait_s < CLEAR_S and frame_bits <= self.rate.rate_bps * interval_s)
+            )
             and len(self._streams) == 1
             and self._cap_bps * interval_s > 2 * frame_bits
         )
