@@ -1,14 +1,14 @@
 """The exact prior as ONNX graphs; every tensor is uint8 (and the quality biases int32).
 
-    base16   c32                              -> mean16, scale16, x16
-    base8a   x16, c16                         -> mean8a, scale8a, x16m, x8
-    base8b   x8, c8a                          -> mean8b, scale8b, x8m
+    base16   c32                              -> scale16, x16
+    base8a   x16, c16                         -> scale8a, x16m, x8
+    base8b   x8, c8a                          -> scale8b, x8m
     plane1   c*, s*, u*, g*, e* of the three levels, x16, x8  -> centre, tilt (flat), y16, y8
     plane2   the same                         -> centre, tilt (flat)
 
 c: known value in quarters of the present step + 128; s: 128 + 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v
-the residual so far; e: plane 0's scale index, or plane 1's centre logit. Means are in 1/16 of plane 0's step + 128,
-logits in 1/16 + 128. Flat outputs hold strides 32, 16, 8, channels first.
+the residual so far; e: plane 0's scale index, or plane 1's centre logit. Logits are in 1/16 + 128. Flat outputs
+hold strides 32, 16, 8, channels first.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ def key_table() -> np.ndarray:
 
 
 def head(g: Graph, module: Head, x: Value, level: str) -> None:
-    h = g.layer(module.hidden, x)
-    g.output(g.layer(module.mean, h), f"mean{level}")
-    g.output(g.layer(module.scale, h), f"scale{level}")
+    g.output(g.layer(module.scale, g.layer(module.hidden, x)), f"scale{level}")
 
 
 def base_graphs(base: BasePrior, latents: tuple[int, int, int], basis: Tensor) -> dict[str, Graph]:

@@ -38,11 +38,8 @@ VALUE = Grid(-128, 127, STREAM.fraction)
 SIZE = Grid(0, 15 * 8, STREAM.fraction)
 """Residual magnitudes as context: 8 times the integer, clipped at 15."""
 
-MEAN = Grid(-128, 127, 4)
-"""Plane 0's means at strides 16 and 8, in 1/16 of its step."""
-
 TOP_MEAN = Grid(-128 * MEAN_FRACTION, 128 * MEAN_FRACTION, 4)
-"""Plane 0's means at stride 32, which holds DC: a table by quality, not a network's output."""
+"""Plane 0's means at stride 32, which holds DC: a table by quality. Finer levels are coded around zero."""
 
 SCALE = Grid(0, SCALE_ROWS - 1, 3)
 """Plane 0's scale index, 0..63, carried as index / 8."""
@@ -106,24 +103,25 @@ class Level:
 
 
 class Head(nn.Module):
-    """Hidden layer, then means and scale indices of `n` channels."""
+    """Hidden layer, then scale indices of `n` channels."""
 
     def __init__(self, width: int, n: int) -> None:
         super().__init__()
         self.hidden = FixedConv(width, width, STREAM, HIDDEN)
-        self.mean = FixedConv(width, n, HIDDEN, MEAN)
         self.scale = FixedConv(width, n, HIDDEN, SCALE)
         with torch.no_grad():
-            self.mean.conv.weight.mul_(0.1)
             self.scale.conv.bias.fill_(2.5)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.hidden(x)
-        return self.mean(h), self.scale(h)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale(self.hidden(x))
 
 
 class BasePrior(nn.Module):
-    """Plane 0: mean and scale index of every symbol."""
+    """Plane 0: scale index of every symbol, and stride 32's means.
+
+    A mean for strides 16 and 8, predicted from coarser levels known to 9 final steps, cost more than it gained: a
+    grid that is off zero by a part of a step cannot say "nothing here".
+    """
 
     def __init__(self, c: Config) -> None:
         super().__init__()
@@ -167,7 +165,8 @@ class BasePrior(nn.Module):
             Three levels, and the contexts at strides 16 and 8 that plane 1 goes on from.
         """
 
-        def level(u: Tensor, mean: Tensor, scale: Tensor, kept: Tensor) -> Level:
+        def level(u: Tensor, scale: Tensor, kept: Tensor, mean: Tensor | None = None) -> Level:
+            mean = torch.zeros_like(u) if mean is None else mean
             final = torch.round((u - mean) * 9).detach() * kept[:, None, None, None]
             return Level(mean, scale * 2.0**SCALE.fraction, final, torch.round(final / 9))
 
@@ -176,15 +175,15 @@ class BasePrior(nn.Module):
 
         z32, z16, z8 = latents
         mean, scale = self.top(basis, exact)
-        top = level(z32, mean.expand_as(z32), scale.expand_as(z32), keep[:, 0])
+        top = level(z32, scale.expand_as(z32), keep[:, 0], mean.expand_as(z32))
         x = self.b32(self.v32(seen(top), basis))
         x = self.b16(self.in16(F.pixel_shuffle(self.up16(x), 2), basis))
-        middle = level(z16, *self.head16(x), keep[:, 1])
+        middle = level(z16, self.head16(x), keep[:, 1])
         x16 = self.m16(STREAM.snap(x + self.v16(seen(middle)), False))
         x = self.b8(self.in8(F.pixel_shuffle(self.up8(x16), 2), basis))
-        first = level(z8[:, : self.half], *self.head8a(x), keep[:, 2])
+        first = level(z8[:, : self.half], self.head8a(x), keep[:, 2])
         x8 = STREAM.snap(x + self.v8(seen(first)), False)
-        second = level(z8[:, self.half :], *self.head8b(x8), keep[:, 3])
+        second = level(z8[:, self.half :], self.head8b(x8), keep[:, 3])
         fine = Level(
             *(torch.cat(pair, 1) for pair in zip(vars(first).values(), vars(second).values(), strict=True))
         )

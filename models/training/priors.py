@@ -2,8 +2,8 @@
 
     python -m models.training.priors --data PHOTOS --start run.pt --out priors.pt --minutes 15
 
-Cross-entropy of hard symbols, on the integer grids from the first step; plane 0's means, which hard symbols cannot
-move, learn from noisy residuals. The result is a checkpoint like `train`'s, with the averaged weights and the ledger.
+Cross-entropy of hard symbols, on the integer grids from the first step. The result is a checkpoint like `train`'s,
+with the averaged weights and the ledger.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.hierarchical.codec import Codec, trit_bits
-from models.hierarchical.config import SCALE_LOG_STEP, SCALE_MIN, Config
-from models.hierarchical.prior import gaussian_bits
+from models.hierarchical.config import Config
 from models.training.data import Photographs
 from models.training.muon import EXACT_PRIORS
 
@@ -29,26 +28,18 @@ WARM_UP_STEPS = 50
 EMA_DECAY = 0.995
 
 
-MEAN_SCALE = 0.3
-"""Least deviation, in plane 0's steps, under which its means learn: noise of +-1/2 swamps narrower ones."""
-
-
 def bits_of_planes(model: Codec, x: Tensor, q: Tensor) -> list[Tensor]:
-    """Bits per sample (B,) of the three planes, and what plane 0's means learn from; gradients reach the exact
-    prior only."""
+    """Bits per sample (B,) of the three planes; gradients reach the exact prior only."""
     with torch.no_grad():
         gain = model.log_gain(q)
         scaled = [y * torch.exp(g + gain) for y, g in zip(model.analysis(x), model.gain, strict=True)]
     levels, (first, second) = model.planes(scaled, q, torch.ones(len(x), 4, device=x.device), len(x))
-    bits = [torch.zeros(len(x), device=x.device) for _ in range(4)]
-    for i, (y, level) in enumerate(zip(scaled, levels, strict=True)):
+    bits = [torch.zeros(len(x), device=x.device) for _ in range(3)]
+    for i, level in enumerate(levels):
         thirds = torch.round(level.final / 3)
-        bits[0] = bits[0] + level.bits(y / 9, None).sum((1, 2, 3))
+        bits[0] = bits[0] + level.bits(scaled[i] / 9, None).sum((1, 2, 3))
         bits[1] = bits[1] + trit_bits(first[i].log_probabilities(), thirds - 3 * level.symbol)
         bits[2] = bits[2] + trit_bits(second[i].log_probabilities(), level.final - 3 * thirds)
-        scale = (SCALE_MIN * torch.exp(level.index.detach() * SCALE_LOG_STEP)).clamp_min(MEAN_SCALE)
-        noisy = y / 9 - level.mean + torch.rand_like(y) - 0.5
-        bits[3] = bits[3] + gaussian_bits(noisy, scale).sum((1, 2, 3))
     return bits
 
 

@@ -5,7 +5,8 @@ A `Walk` goes through the layers of one frame: `rows()` gives the table row of e
 decoder share this class, so they cannot disagree about an order.
 
 All symbols lie in flat arrays, stride 32 first, channels first; in units of the final step a symbol is
-`9/16 m + v`, with v counted in 9s, 3s or 1s as planes arrive (balanced ternary digits of one integer).
+`9/16 m + v`, with v counted in 9s, 3s or 1s as planes arrive (balanced ternary digits of one integer). The mean m
+is a table by quality at stride 32, and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -197,8 +198,6 @@ class Walk:
         feeds = {new: self._context[old] for new, old in inputs.items()}
         feeds[("c32", "c16", "c8a")[part - 1]] = known.reshape(shape)
         out = self.model.prior(name, self.quality, **feeds)
-        self.mean[b[part] : b[part + 1]] = out[f"mean{level}"].ravel()
-        self.mean[b[part] : b[part + 1]] -= ZERO
         self.scale[b[part] : b[part + 1]] = out[f"scale{level}"].ravel()
         self._context.update(out)
 
