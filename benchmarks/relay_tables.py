@@ -19,7 +19,7 @@ from benchmarks import results
 Row = dict[str, Any]
 
 COMMANDS = {
-    "links/links": "python -m benchmarks.links",
+    **{f"links/{part}": f"python -m benchmarks.links {part}" for part in ("fixed", "step", "cellular")},
     "relay/uncapped": "layercast bench relay",
     "relay/fixed_budgets": "layercast bench relay --fixed-budgets --no-plain",
     "relay/mixed": "layercast bench relay --senders 3 --budgets 1 0.5 0.25",
@@ -50,6 +50,14 @@ def stored(name: str) -> Row | None:
     return {"rows": [json.loads(line) for line in text.splitlines() if line.startswith("{")]}
 
 
+LINKS = ("links/fixed", "links/step", "links/cellular")
+
+
+def links() -> list[Row]:
+    """The rows of every part of `python -m benchmarks.links` that is stored."""
+    return [row for name in LINKS for row in (stored(name) or {"rows": []})["rows"]]
+
+
 def fan_outs() -> dict[str, list[Row]]:
     """The rows of `layercast bench relay`, by result."""
     names = sorted({f"relay/{path.stem}" for path in (results.RESULTS / "relay").glob("*.json*")})
@@ -71,7 +79,7 @@ def origin(names: Iterable[str]) -> str:
         command = COMMANDS.get(name, f"layercast bench relay ({name})")
         where = machine or "two shared cores; the file names no versions"
         told.append(f"<sub>`{command}`, stored in {done.stdout.strip() or 'no commit'}; {where}.</sub>  ")
-    return "\n".join(told)
+    return "\n".join(dict.fromkeys(told))
 
 
 def section() -> str:
@@ -103,11 +111,11 @@ def _worst(rows: list[Row], key: str, unit: str, goal: float, digits: int = 0, m
 
 
 def _links_asked() -> list[Asked]:
-    result = stored("links/links")
-    if result is None:
+    rows = links()
+    if not rows:
         return []
-    fixed = [row for row in result["rows"] if "turns_per_minute" in row]
-    steps = [row for row in result["rows"] if "drained_ms" in row]
+    fixed = [row for row in rows if "turns_per_minute" in row]
+    steps = [row for row in rows if "drained_ms" in row]
     for row in fixed:
         row["used_percent"] = 100 * row["used"]
     names: list[tuple[list[Row], str, str, str, float, int, bool]] = [
@@ -131,7 +139,7 @@ def _links_asked() -> list[Asked]:
         (what, *_worst(rows, key, unit, goal, digits, most)[1:])
         for rows, key, what, unit, goal, digits, most in names
         if rows
-    ] + _cellular_asked("over a shaped link", result["rows"])
+    ] + _cellular_asked("over a shaped link", rows)
 
 
 def _control_asked() -> list[Asked]:
@@ -228,8 +236,8 @@ def _faults_asked() -> list[Asked]:
 
 
 def _links() -> str:
-    result = stored("links/links")
-    if result is None:
+    rows = links()
+    if not rows:
         return ""
     columns = {
         "link": "link",
@@ -253,7 +261,7 @@ def _links() -> str:
         "Real processes over a shaped link (`tc tbf`, 20 ms each way). “Too late”: frames past the staleness bound. "
         "A turn: the mean layer count of a second changes direction by a layer or more; of single frames, by two."
     )
-    return "\n\n".join(["### Links", about, _table(columns, result["rows"]), origin(["links/links"])])
+    return "\n\n".join(["### Links", about, _table(columns, rows), origin(LINKS)])
 
 
 def _control() -> str:

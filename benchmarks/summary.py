@@ -58,8 +58,7 @@ def table() -> str:
 def relay_cell() -> str:
     """CPU per frame beside a plain fan-out, and what is used of a shaped link, of the stored relay benches."""
     told = []
-    links = relay_tables.stored("links/links")
-    used = [row["used"] for row in (links or {"rows": []})["rows"] if "turns_per_minute" in row]
+    used = [row["used"] for row in relay_tables.links() if "turns_per_minute" in row]
     if used:
         word = "holds" if min(used) >= 0.92 else "misses"
         told.append(

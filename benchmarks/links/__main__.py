@@ -136,7 +136,7 @@ def main() -> int:
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"of {', '.join(PARTS)} (default: all); others in the file stay",
+        help=f"of {', '.join(PARTS)} (default: all); the results of others stay",
     )
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
@@ -151,12 +151,8 @@ def main() -> int:
             rows.append(row)
             print(json.dumps(row), flush=True)
     if not args.quick:
-        kept = [
-            row
-            for row in (results.load("links", "links") or {"rows": []})["rows"]
-            if part_of(row) not in parts
-        ]
-        results.save("links", "links", sorted(rows + kept, key=lambda row: PARTS.index(part_of(row))))
+        for part in parts:
+            results.save("links", part, [row for row in rows if part_of(row) == part])
     print_table(rows)
     return 0
 

@@ -54,14 +54,14 @@ def test_the_worst_link_decides(store, field: str, good: float, bad: float) -> N
         "past_staleness": "staleness",
         "turns_per_minute": "turns of",
     }
-    store("links/links.json", {"rows": [FIXED, {**FIXED, field: good}, STEP]})
+    store("links/fixed.json", {"rows": [FIXED, {**FIXED, field: good}, STEP]})
     assert verdict(about[field]) == ["yes"]
-    store("links/links.json", {"rows": [FIXED, {**FIXED, field: bad}, STEP]})
+    store("links/fixed.json", {"rows": [FIXED, {**FIXED, field: bad}, STEP]})
     assert verdict(about[field]) == ["no"]
 
 
 def test_a_step_that_never_came_back_does_not_hold(store) -> None:
-    store("links/links.json", {"rows": [STEP, {**STEP, "back_at_90_percent_ms": None}]})
+    store("links/fixed.json", {"rows": [STEP, {**STEP, "back_at_90_percent_ms": None}]})
     assert verdict("at 90 % of the higher rate") == ["no"]
 
 
@@ -104,10 +104,10 @@ def test_what_a_bench_prints_is_kept_with_its_origin(store) -> None:
 
 def test_a_changing_link_is_judged_by_the_oracle_and_not_as_a_fixed_one(store) -> None:
     cellular = {"link": "cellular", "used": 0.7, "of_oracle": 0.93, "p95_ms": 280.0, "past_staleness": 3}
-    store("links/links.json", {"rows": [FIXED, STEP, cellular]})
+    store("links/fixed.json", {"rows": [FIXED, STEP, cellular]})
     assert verdict("share of it used") == ["yes"]
     assert verdict("cellular trace") == ["yes", "yes"]
-    store("links/links.json", {"rows": [FIXED, STEP, {**cellular, "of_oracle": 0.89}]})
+    store("links/fixed.json", {"rows": [FIXED, STEP, {**cellular, "of_oracle": 0.89}]})
     assert verdict("cellular trace") == ["no", "yes"]
 
 
