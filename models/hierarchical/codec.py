@@ -86,7 +86,7 @@ class Codec(nn.Module):
         first, context = self.plane1(
             values, [v.symbol for v in levels], [v.index / unit for v in levels], context, basis
         )
-        thirds = [torch.round(v.final / 3) for v in levels]
+        thirds = [v.thirds for v in levels]
         values = [3 * v.mean.detach() + t for v, t in zip(levels, thirds, strict=True)]
         second, _ = self.plane2(values, thirds, [t.centre for t in first], context, basis)
         return every, [first, second]
@@ -118,8 +118,7 @@ class Codec(nn.Module):
         for i, (y, level) in enumerate(zip(scaled, levels, strict=True)):
             noise = None if hard else torch.rand_like(y) - 0.5
             bits0 = bits0 + level.bits(y.detach() / 9, noise).sum((1, 2, 3))
-            thirds = torch.round(level.final / 3)
-            trit1, trit2 = thirds - 3 * level.symbol, level.final - 3 * thirds
+            trit1, trit2 = level.trits()
             log1, log2 = first[i].log_probabilities(), second[i].log_probabilities()
             bits1 = bits1 + trit_bits(log1, trit1[late]) * whole
             bits2 = bits2 + trit_bits(log2, trit2[late]) * whole
@@ -131,7 +130,7 @@ class Codec(nn.Module):
                     logs = tuple(log[:, refined - len(x) + full :] for log in (log1, log2))
                     end = Level(*(t[full:] for t in vars(level).values()))
                     kept = keep_of(i, keep[full:], y)
-                    part, planes = cut_level(end, thirds[full:], logs, ends, kept, self.gain[i].detach())
+                    part, planes = cut_level(end, logs, ends, kept, self.gain[i].detach())
                     known.append(part)
                     missing.append(planes)
             latents.append(torch.cat(known) * torch.exp(-gains[i]))
@@ -163,13 +162,13 @@ def worth(log_p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cut_level(
-    level: Level, thirds: Tensor, logs: tuple[Tensor, Tensor], cut: Cut, keep: Tensor, gain: Tensor
+    level: Level, logs: tuple[Tensor, Tensor], cut: Cut, keep: Tensor, gain: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(what a receiver knows of one level's latents in final steps, planes missing per sample on average)."""
     (worth1, mean1), (worth2, mean2) = worth(logs[0]), worth(logs[1])
     weight = torch.exp(-2 * gain)
     in1, in2 = taken(worth1 * weight, cut, 1), taken(worth2 * weight, cut, 2)
-    base, third = 9 * level.value, 9 * level.mean + 3 * thirds
+    base, third = 9 * level.value, 9 * level.mean + 3 * level.thirds
     whole1 = (in1.flatten(1).amin(1) > 0)[:, None, None, None]
     known = torch.where(in1 > 0, third + mean2 * whole1, base + 3 * mean1 * keep)
     known = torch.where(in2 > 0, 9 * level.mean + level.final, known)

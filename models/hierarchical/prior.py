@@ -95,6 +95,16 @@ class Level:
     def value(self) -> Tensor:
         return self.mean + self.symbol
 
+    @property
+    def thirds(self) -> Tensor:
+        """What plane 1 makes of the residual, in its steps."""
+        return torch.round(self.final / 3)
+
+    def trits(self) -> tuple[Tensor, Tensor]:
+        """Of planes 1 and 2."""
+        thirds = self.thirds
+        return thirds - 3 * self.symbol, self.final - 3 * thirds
+
     def bits(self, latent: Tensor, noise: Tensor | None) -> Tensor:
         """Bits per symbol of plane 0, of the noisy residual, or of the rounded one when `noise` is None."""
         scale = SCALE_MIN * torch.exp(self.index * SCALE_LOG_STEP)

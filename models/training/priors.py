@@ -36,10 +36,10 @@ def bits_of_planes(model: Codec, x: Tensor, q: Tensor) -> list[Tensor]:
     levels, (first, second) = model.planes(scaled, q, torch.ones(len(x), 4, device=x.device), len(x))
     bits = [torch.zeros(len(x), device=x.device) for _ in range(3)]
     for i, level in enumerate(levels):
-        thirds = torch.round(level.final / 3)
+        trit1, trit2 = level.trits()
         bits[0] = bits[0] + level.bits(scaled[i] / 9, None).sum((1, 2, 3))
-        bits[1] = bits[1] + trit_bits(first[i].log_probabilities(), thirds - 3 * level.symbol)
-        bits[2] = bits[2] + trit_bits(second[i].log_probabilities(), level.final - 3 * thirds)
+        bits[1] = bits[1] + trit_bits(first[i].log_probabilities(), trit1)
+        bits[2] = bits[2] + trit_bits(second[i].log_probabilities(), trit2)
     return bits
 
 
