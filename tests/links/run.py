@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.control.simulation import turns
+
 from .network import NEAR_ADDRESS, ShapedLink
 
 PORT = 7400
@@ -132,19 +134,6 @@ def over_link(
         sender_bytes,
         late,
     )
-
-
-def turns(levels: Sequence[float], least: float) -> int:
-    """Changes of direction of a series; swings smaller than `least` are none."""
-    count, direction = 0, 0
-    extreme: float | None = None
-    for level in levels:
-        if extreme is None or (direction and direction * (level - extreme) >= 0):
-            extreme = level
-        elif abs(level - extreme) >= least:
-            count += direction != 0
-            direction, extreme = (1 if level > extreme else -1), level
-    return count
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ def add_health(server: grpc.aio.Server, gate: Gate) -> bool:
         return answer(status=answer.NOT_SERVING if leaving.is_set() else answer.SERVING)
 
     # The package's own servicer holds a lock while it writes to a watcher: one that does not read stops the others.
+    # Its base is untyped, and so Any to mypy.
     class Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         async def Check(self, request: Any, context: Any) -> Any:
             if request.service not in SERVICES:
