@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layercast import entropy
 from layercast.codecs.dct_layout import FINE, STAGES, Stage
 from layercast.codecs.dct_quantiser import DEAD_ZONE, PLANES
 from layercast.codecs.dct_work import Floats
@@ -120,7 +121,7 @@ class DctModel:
             raise ModelError("the dct tables have the wrong shape", hint="install layercast again")
         self.signed_offsets = signed_offsets(self.offsets)
         self.thresholds: Floats = self._thresholds()
-        digest = hashlib.sha256(f"layercast dct {FORMAT} {DEAD_ZONE}".encode())
+        digest = hashlib.sha256(f"layercast dct {FORMAT} {DEAD_ZONE} {entropy.VERSION}".encode())
         for name in sorted(arrays):
             digest.update(name.encode() + arrays[name].tobytes())
         self.fingerprint = digest.digest()[:16]

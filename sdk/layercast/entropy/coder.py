@@ -1,8 +1,9 @@
 """Symbols to bytes and back under integer tables, one fixed model per run.
 
 The symbols of one call are grouped by table row (stable sort) and each run is coded with one model by the
-range coder of `constriction`: that is what makes it several times faster than a model per symbol. Both sides
-derive the same order from the rows alone. docs/entropy.md has the normative order and the bytes.
+range coder of `constriction`: that is what makes it several times faster than a model per symbol. Where
+nearly all symbols are certain, blocks of 16 share a flag. Both sides derive the same order from the rows
+alone. docs/entropy.md has the normative order and the bytes.
 
 >>> tables = CdfTables.gaussian([0.3, 2.0, 9.0])
 >>> rows = np.array([2, 0, 1, 2]); symbols = np.array([-7, 0, 3, 1000], np.int32)
@@ -20,77 +21,34 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.entropy import escapes
-from layercast.entropy.models import BUNDLE, MAX_BUNDLED, NARROW, pack
+from layercast.entropy.pieces import Piece
+from layercast.entropy.quiet import QuietBlocks
 from layercast.entropy.tables import CdfTables
 from layercast.errors import CodecError, CorruptError
+
+VERSION = 2
+"""Of the coded bytes, as docs/entropy.md has them; for the fingerprints of codecs whose tables stay the same."""
 
 MAX_SYMBOLS = 1 << 28
 """Most symbols of one call; more than the samples of the largest picture (3 x 8192 x 8192)."""
 
 PORTION = 1 << 18
-"""Symbols grouped at a time; what sorting needs then stays in the cache, which saves a fifth of the time."""
-
-RUN_FROM = 24
-"""Fewer symbols of a row are bundled: a run costs about 1 us, a bundled symbol 20 to 50 ns more."""
-
-AS_GIVEN_BELOW = 2048
-"""So few symbols are not sorted if their tables are narrow: sorting costs 25 us and gains less."""
-
-PACK_FROM = 1024
-"""From so many symbols on, a run of a small alphabet is packed: that costs about 4 us and saves 4 ns each."""
+"""Symbols looked at together; bounds what a call needs beside its symbols to a few MB."""
 
 
 class Plan:
-    """Up to PORTION symbols of one call in coding order: by row, and by position within a row.
+    """How up to PORTION symbols of one call are coded: quiet blocks first, if there are enough, then the others.
 
     Attributes:
-        order: positions of the symbols in coding order, (N,) int64, or a slice of all.
-        rows: the rows that occur, ascending, (M,) integers.
-        bounds: where the symbols of each of them begin and end in coding order, (M + 1,) int64.
-        runs: (row, begin, end, how many symbols are packed into one) of every row that is coded by itself.
-        bundles: (columns, positions in coding order (K,), row of each (K,)) of the others, narrow ones first.
+        quiet: the quiet blocks, or None.
+        piece: all symbols that are in none.
     """
 
-    __slots__ = ("bounds", "bundles", "order", "rows", "runs")
+    __slots__ = ("piece", "quiet")
 
     def __init__(self, rows: NDArray[Any], tables: CdfTables) -> None:
-        self.runs: list[tuple[int, int, int, int]] = []
-        self.bundles: list[tuple[int, NDArray[np.int64], NDArray[Any]]] = []
-        if tables.models.widest <= NARROW and len(rows) < AS_GIVEN_BELOW:
-            self._take_as_given(rows, tables)
-        else:
-            self._group(rows, tables)
-
-    def _take_as_given(self, rows: NDArray[Any], tables: CdfTables) -> None:
-        """Few symbols under narrow tables: every symbol is a group of its own, and all go into one bundle."""
-        self.order: NDArray[np.int64] | slice = slice(None)
-        self.rows: NDArray[Any] = rows
-        self.bounds: NDArray[np.int64] = np.arange(len(rows) + 1)
-        if len(at := np.flatnonzero(tables.models.widths[rows] > 1)):
-            self.bundles.append((tables.models.widest, at, rows[at]))
-
-    def _group(self, rows: NDArray[Any], tables: CdfTables) -> None:
-        keys = rows.astype(np.uint16 if len(tables) > 256 else np.uint8, copy=False)
-        self.order = np.argsort(keys, kind="stable")
-        keys = keys.take(self.order)
-        steps = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-        self.bounds = np.concatenate((np.zeros(1, np.int64), steps, np.full(1, len(keys))))
-        self.rows = keys[self.bounds[:-1]]
-        counts = np.diff(self.bounds)
-
-        widths = tables.models.widths[self.rows]
-        short = (counts < RUN_FROM) & (widths <= MAX_BUNDLED)
-        alone = np.flatnonzero(~short & (widths > 1))
-        factors = np.where(counts[alone] >= PACK_FROM, tables.models.factors[self.rows[alone]], 1)
-        columns = (self.rows[alone], self.bounds[alone], self.bounds[alone + 1], factors)
-        self.runs = list(zip(*(column.tolist() for column in columns), strict=True))
-        for width in np.unique(widths[short & (widths > 1)]).tolist():
-            some = np.flatnonzero(short & (widths == width))
-            sizes = counts[some]
-            gaps = self.bounds[some] - np.cumsum(sizes) + sizes
-            at = np.repeat(gaps, sizes) + np.arange(int(sizes.sum()))
-            self.bundles.append((width, at, np.repeat(self.rows[some], sizes)))
+        self.quiet = QuietBlocks.among(rows, tables.models)
+        self.piece = Piece(self.quiet.others(rows) if self.quiet else rows, tables)
 
 
 def _portions(rows: NDArray[Any], tables: CdfTables) -> Iterator[slice]:
@@ -141,20 +99,12 @@ class SymbolEncoder:
             self._push(symbols[some], rows[some], tables)
 
     def _push(self, symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> None:
-        plan, models, coder = Plan(rows, tables), tables.models, self._coder
-        entries, folded = tables.entries_of(symbols[plan.order], np.repeat(plan.rows, np.diff(plan.bounds)))
-        for row, begin, end, factor in plan.runs:
-            if factor > 1:
-                packed_end = end - (end - begin) % factor
-                packed = pack(entries[begin:packed_end], int(models.sizes[row]), factor)
-                coder.encode(packed, models.packed(row)[0])
-                begin = packed_end
-            if begin < end:
-                coder.encode(entries[begin:end], models.run(row))
-        for width, at, rows_at in plan.bundles:
-            coder.encode(entries[at], BUNDLE, models.bundle(width, rows_at))
-        if len(folded):
-            escapes.encode(coder, folded)
+        plan = Plan(rows, tables)
+        if plan.quiet:
+            left = plan.quiet.encode(self._coder, symbols, rows, tables)
+            Piece(rows[left], tables).encode(self._coder, symbols[left], tables)
+            symbols = plan.quiet.others(symbols)
+        plan.piece.encode(self._coder, symbols, tables)
 
     def finish(self) -> bytes:
         """The bitstream of all portions; empty if nothing had to be coded.
@@ -210,44 +160,22 @@ class SymbolDecoder:
         ready = iter(plans or ())
         for some in _portions(rows, tables):
             try:
-                self._decode(next(ready, None) or Plan(rows[some], tables), tables, symbols[some])
+                self._decode(next(ready, None) or Plan(rows[some], tables), rows[some], tables, symbols[some])
             except AssertionError as error:  # what constriction raises for a number no encoder can end in
                 raise CorruptError("the coded symbols are damaged") from error
         return symbols
 
-    def _decode(self, plan: Plan, tables: CdfTables, symbols: NDArray[np.int32]) -> None:
-        models, coder = tables.models, self._coder
-        decoded = np.repeat(tables.offsets[plan.rows], np.diff(plan.bounds))
-        for row, begin, end, factor in plan.runs:
-            if factor > 1:
-                model, unpacking = models.packed(row)
-                packed = coder.decode(model, (end - begin) // factor)
-                entries = unpacking.take(packed).view(np.uint8)
-                part = decoded[begin : begin + len(entries)]
-                part += entries
-                begin += len(entries)
-            if begin < end:
-                part = decoded[begin:end]
-                part += coder.decode(models.run(row), end - begin)
-        for width, at, rows_at in plan.bundles:
-            entries = coder.decode(BUNDLE, models.bundle(width, rows_at))
-            if (entries >= models.sizes[rows_at]).any():
-                raise CorruptError("the coded symbols are damaged")
-            decoded[at] += entries
-        self._escapes(decoded, plan, tables)
-        symbols[plan.order] = decoded
-
-    def _escapes(self, decoded: NDArray[np.int32], plan: Plan, tables: CdfTables) -> None:
-        """Replace escapes (they show as the row's limit) by the symbols they stand for, in place."""
-        bounds, limits = plan.bounds, tables.limits[plan.rows]
-        hit = np.flatnonzero(np.maximum.reduceat(decoded, bounds[:-1]) == limits)
-        if not len(hit):
+    def _decode(self, plan: Plan, rows: NDArray[Any], tables: CdfTables, symbols: NDArray[np.int32]) -> None:
+        if plan.quiet is None:
+            plan.piece.decode(self._coder, symbols, tables)
             return
-        where = [bounds[k] + np.flatnonzero(decoded[bounds[k] : bounds[k + 1]] == limits[k]) for k in hit]
-        rows = np.repeat(plan.rows[hit], [len(some) for some in where])
-        at = np.concatenate(where)
-        folded = escapes.decode(self._coder, len(at))
-        decoded[at] = escapes.unfold(folded, tables.offsets[rows], tables.limits[rows])
+        left = plan.quiet.decode(self._coder, symbols, rows, tables)
+        behind = np.empty(len(left), np.int32)
+        Piece(rows[left], tables).decode(self._coder, behind, tables)
+        symbols[left] = behind
+        others = np.empty(plan.piece.size, np.int32)
+        plan.piece.decode(self._coder, others, tables)
+        plan.quiet.put_others(symbols, others)
 
 
 def encode_symbols(symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> bytes:

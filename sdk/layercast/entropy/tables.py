@@ -50,12 +50,22 @@ class CdfTables:
         offsets: symbol value of each row's first entry, (rows,) int32.
         limits: one past each row's last symbol, (rows,) int32; the value under which the coder sees an escape.
         escaped: which rows end in an escape entry, (rows,) bool.
+        may_escape: whether any row does.
         models: what the coder uses of these tables; not for other callers.
     """
 
     precision: ClassVar[int] = 16
 
-    __slots__ = ("_fingerprint", "escaped", "frequencies", "limits", "models", "offsets", "starts")
+    __slots__ = (
+        "_fingerprint",
+        "escaped",
+        "frequencies",
+        "limits",
+        "may_escape",
+        "models",
+        "offsets",
+        "starts",
+    )
 
     def __init__(
         self,
@@ -89,7 +99,8 @@ class CdfTables:
         self.escaped: NDArray[np.bool_] = escaped
         for array in (self.frequencies, self.starts, self.offsets, self.limits, self.escaped):
             array.setflags(write=False)
-        self.models = RowModels(frequencies, self.starts, self.precision)
+        self.may_escape = bool(escaped.any())
+        self.models = RowModels(frequencies, self.starts, escaped, self.precision)
         self._fingerprint: bytes | None = None
 
     def __len__(self) -> int:
@@ -205,28 +216,38 @@ class CdfTables:
         return np.asarray(bits, np.float64)
 
     def entries_of(
-        self, symbols: NDArray[np.int32], rows: NDArray[Any]
+        self, symbols: NDArray[np.int32], rows: NDArray[Any], counts: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Where each symbol stands in its row, (N,) int32, and the folded excess of the escaped ones, (K,)
         int64.
 
+        Args:
+            symbols: (N,) int32.
+            rows: the row of each; with `counts`, of each run of so many symbols.
+            counts: how many symbols each row stands for; they sum to N.
+
         Raises:
             CodecError: a symbol outside a row that has no escape.
         """
-        offsets, limits = self.offsets.take(rows), self.limits.take(rows)
-        outside = np.flatnonzero((symbols < offsets) | (symbols >= limits))
+        offsets = self.offsets.take(rows)
+        plain = self.limits.take(rows) - offsets
+        if counts is not None:
+            offsets, plain = np.repeat(offsets, counts), np.repeat(plain, counts)
+        entries: NDArray[np.int32] = symbols - offsets  # modulo 2**32, so that what is outside stays outside
+        outside = np.flatnonzero(entries.view(np.uint32) >= plain.view(np.uint32))
         if not len(outside):
-            return symbols - offsets, np.zeros(0, np.int64)
+            return entries, np.zeros(0, np.int64)
+        if counts is not None:
+            rows = np.repeat(rows, counts)
         if not self.escaped[rows[outside]].all():
             at = outside[~self.escaped[rows[outside]]][0]
             raise CodecError(
                 f"symbol {symbols[at]} is not in table row {rows[at]}",
                 hint="clip it, or use rows with an escape",
             )
-        extra = escapes.fold(symbols[outside], offsets[outside], limits[outside])
-        plain = symbols.copy()
-        plain[outside] = limits[outside]
-        return plain - offsets, extra
+        entries[outside] = plain[outside]
+        at = rows[outside]
+        return entries, escapes.fold(symbols[outside], self.offsets[at], self.limits[at])
 
     def _body(self) -> bytes:
         sizes = np.diff(self.starts).astype("<u4")
