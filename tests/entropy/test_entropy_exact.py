@@ -152,7 +152,7 @@ def test_flags_have_44_distributions_that_follow_from_their_blocks_unrest():
 def weights_by_the_rule(weights):
     total, free = sum(weights), (1 << BITS) - len(weights)
     frequencies = [1 + w * free // total for w in weights]
-    frequencies[weights.index(max(weights))] += (1 << BITS) - sum(frequencies)
+    frequencies[frequencies.index(max(frequencies))] += (1 << BITS) - sum(frequencies)
     return frequencies
 
 
