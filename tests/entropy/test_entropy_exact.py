@@ -94,7 +94,7 @@ def test_packed_symbols_use_the_squared_integers(weights):
     assert np.array_equal(induced(size**factor, tables.models.packed(0, factor)), expected(joint))
 
 
-@pytest.mark.parametrize("size", range(2, 40))
+@pytest.mark.parametrize("size", range(2, 91))
 def test_packing_and_unpacking_are_inverse(size):
     factor = factor_of(size, 20_000)
     entries = np.random.default_rng(size).integers(0, size, 16 * factor).astype(np.int32)
@@ -109,6 +109,7 @@ def test_small_alphabets_are_packed_up_to_128_together_and_more_in_long_runs():
     assert [factor_of(size, 128) for size in sizes] == [4, 4, 2, 2, 2, 2, 2, 1, 1, 1, 1]
     assert [factor_of(size, 2000) for size in sizes] == [8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1]
     assert [factor_of(size, 1 << 18) for size in sizes] == [8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1]
+    assert [factor_of(2, 127), factor_of(1, 1 << 18)] == [1, 1]
 
 
 def test_models_of_packed_symbols_take_a_bounded_amount_of_memory():

@@ -23,9 +23,6 @@ RUN_FROM = 24
 AS_GIVEN_BELOW = 2048
 """So few symbols are not sorted if their tables are narrow: sorting costs 25 us and gains less."""
 
-PACK_FROM = 128
-"""From so many symbols on, a run is packed: unpacking costs about 2 us and saves 4 ns each."""
-
 
 class Piece:
     """Symbols by row, and by position within a row, and what the coder is called with.
@@ -71,10 +68,10 @@ class Piece:
         self.rows, self.counts = keys[begins], np.diff(bounds)
         widths = models.widths[self.rows]
 
-        taken = np.zeros(len(begins), np.int64)
-        long = np.flatnonzero((self.counts >= PACK_FROM) & (widths > 1))
-        if len(long):
-            taken[long] = self._pack(long, begins, models)
+        factors = pack_factors(models.sizes[self.rows], self.counts)
+        taken = self.counts // factors * factors * (factors > 1)
+        if len(long := np.flatnonzero(taken)):
+            self._pack(long, factors[long], begins[long], models)
         left = (self.counts - taken) * (widths > 1)
         begins = begins + taken
         bundled = (left < RUN_FROM) & (widths <= MAX_BUNDLED) & (left > 0)
@@ -89,22 +86,19 @@ class Piece:
             self.bundles.append((width, at, np.repeat(self.rows[some], sizes)))
 
     def _pack(
-        self, long: NDArray[np.intp], begins: NDArray[np.int64], models: RowModels
-    ) -> NDArray[np.int64]:
-        """Decide how the rows at `long` are packed; gives how many symbols of each are."""
-        sizes, counts = models.sizes[self.rows[long]], self.counts[long]
-        factors = pack_factors(sizes, counts)
+        self, long: NDArray[np.intp], factors: NDArray[np.int64], begins: NDArray[np.int64], models: RowModels
+    ) -> None:
+        """List the packed parts of the rows at `long`, of which so many symbols are packed into one."""
+        sizes = models.sizes[self.rows[long]]
         kinds = (factors << 32) + sizes
         alike = np.argsort(kinds, kind="stable")
-        columns = (self.rows[long], begins[long], counts // factors)
+        columns = (self.rows[long], begins, self.counts[long] // factors)
         runs = list(zip(*(column[alike].tolist() for column in columns), strict=True))
         kinds, begin = kinds[alike], 0
         for end in [*(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(runs)]:
             of = alike[begin]
             self.packed.append((int(sizes[of]), int(factors[of]), runs[begin:end]))
             begin = end
-        taken: NDArray[np.int64] = counts // factors * factors
-        return taken
 
     def encode(self, coder: Any, symbols: NDArray[np.int32], tables: CdfTables) -> None:
         """Append the piece's symbols, given in their original order.
