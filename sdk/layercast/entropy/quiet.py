@@ -33,7 +33,7 @@ WORTH_FROM = 1024
 SAMPLED = 64
 """Every so manieth block is looked at first ..."""
 
-WORTH_SHARE = 3
+WORTH_SHARE = 2
 """... and if less than one in so many of those is quiet, there are no quiet blocks."""
 
 _STEPS = 2
