@@ -37,13 +37,14 @@ def symbols_of(tables, rows, seed):
 
 
 def portions():
-    """(rows, seed of the symbols): busy rows, rare rows, few symbols, quiet blocks."""
+    """(rows, seed of the symbols): busy rows, rare rows, few symbols, quiet blocks, wide rows."""
     skewed = numbers(12_000, 1000, 1)
     yield np.where(skewed < 600, skewed % 3, skewed % 40), 2
     yield numbers(700, 40, 3), 4
     yield numbers(9, 40, 5), 6
     calm = numbers(30_011, 1000, 7)
     yield np.where(calm < 985, 1 + calm % 4, calm % 40), 8
+    yield 22 + numbers(2000, 9, 9), 10
 
 
 def test_the_golden_stream_decodes_to_the_same_symbols():
