@@ -16,7 +16,6 @@ from layercast.entropy import (
     models,
     pieces,
     quiet,
-    splits,
 )
 from layercast.errors import CodecError, CorruptError
 
@@ -90,17 +89,15 @@ def test_the_mixes_take_every_path_of_the_coder():
             rows = np.random.default_rng(count).choice(len(tables), count, p=chances)
             plan = coder.Plan(rows, tables)
             piece = plan.piece
-            taken |= {("packed", factor) for _, _, factor, _ in piece.packed}
-            taken |= {"split"} if piece.packed and piece.packed[-1][0] else set()
+            taken |= {("packed", factor) for _, factor, _ in piece.packed}
             taken |= {("bundle", columns) for columns, *_ in piece.bundles}
             taken |= {"run"} if piece.runs else set()
             taken |= {"as given"} if isinstance(piece.order, slice) else {"sorted"}
             if plan.quiet:
                 taken.add("quiet and others" if piece.size else "all quiet")
-    assert taken == {("packed", n) for n in (1, 2, 4, 8)} | {("bundle", 2**n) for n in range(1, 7)} | {
+    assert taken == {("packed", n) for n in (2, 4, 8)} | {("bundle", 2**n) for n in range(1, 7)} | {
         "as given",
         "sorted",
-        "split",
         "run",
         "quiet and others",
         "all quiet",
@@ -159,16 +156,8 @@ def test_plans_made_before_decode_the_same():
     rows = np.random.default_rng(6).choice(len(CALM), 40_007, p=CALM_CHANCES)
     symbols = own.drawn(CALM, rows, seed=6)
     data = encode_symbols(symbols, rows, CALM)
-    assert np.array_equal(SymbolDecoder(data).decode(rows, CALM, coder.plan(rows, CALM)), symbols)
-
-
-def test_plans_made_under_equal_tables_decode_the_same():
-    tables, _ = MIXES["wide and narrow Gaussians"]
-    rows = np.random.default_rng(7).integers(0, len(tables), 20_000)
-    symbols = own.drawn(tables, rows, seed=7)
-    plans = coder.plan(rows, CdfTables.gaussian(SCALES))
-    data = encode_symbols(symbols, rows, tables)
-    assert np.array_equal(SymbolDecoder(data).decode(rows, CdfTables.gaussian(SCALES), plans), symbols)
+    equal = CdfTables.from_bytes(CALM.to_bytes())
+    assert np.array_equal(SymbolDecoder(data).decode(rows, CALM, coder.plan(rows, equal)), symbols)
 
 
 def test_long_calls_are_coded_in_portions(monkeypatch):
@@ -337,7 +326,6 @@ def test_the_constants_that_the_bitstream_fixes():
             "PACK_SHARE": 2,
             "UNREST_LIMIT": 4095,
         },
-        splits: {"MOST_UNEVEN": 384, "NUMBER_BITS": 22},
         quiet: {"BLOCK": 16, "WORTH_FROM": 1024, "SAMPLED": 64, "WORTH_SHARE": 2},
     }
     for module, constants in fixed.items():

@@ -10,8 +10,7 @@ function is called.
 What the decoder spends is mostly a search in the cumulative table of each number, 8 ns and 2 ns for each
 doubling of the alphabet. So the symbols of a row become as few numbers as possible, by how many there are:
 
-- packed: in a long run, up to 8 symbols become one number of the product distribution; those of a wide row are
-  first split into cells and low bits (`layercast.entropy.splits`);
+- packed: in a long run, up to 8 symbols become one number of the product distribution;
 - a run: one fixed model for all symbols of a row;
 - a bundle: symbols of rows that occur too seldom for a call of their own share one with a model per symbol.
 """
@@ -24,8 +23,6 @@ from typing import Any
 import constriction
 import numpy as np
 from numpy.typing import NDArray
-
-from layercast.entropy.splits import Split, split
 
 BITS = 24
 """Fixed-point precision of constriction's Python models."""
@@ -112,9 +109,10 @@ def _unpacking(size: int, factor: int) -> NDArray[Any]:
     return np.ascontiguousarray(entries).view(f"u{factor}").ravel()
 
 
-def unpack(packed: NDArray[np.int32], size: int, factor: int) -> NDArray[Any]:
-    """The entries that `pack` took, (K * factor,) uint8; int32 as they are if there is one in each number."""
-    return _unpacking(size, factor).take(packed).view(np.uint8) if factor > 1 else packed
+def unpack(packed: NDArray[np.int32], size: int, factor: int) -> NDArray[np.uint8]:
+    """The entries that `pack` took, (K * factor,) uint8, for a factor of 2, 4 or 8."""
+    entries: NDArray[np.uint8] = _unpacking(size, factor).take(packed).view(np.uint8)
+    return entries
 
 
 class RowModels:
@@ -141,8 +139,6 @@ class RowModels:
         self._runs: dict[int, Any] = {}
         self._packed: dict[tuple[int, int], Any] = {}
         self._kept = 0
-        self._splits: dict[int, Split] = {}
-        self._low_bits = np.where(self.sizes > NARROW, -1, 0)  # -1: not yet known
         self._bundles: dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
 
     def row(self, row: int) -> NDArray[np.int64]:
@@ -182,27 +178,11 @@ class RowModels:
             model = self._runs[row] = exact_model(self.row(row))
         return model
 
-    def low_bits(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """How many low bits the entries of rows have when they are packed, (M,) int64; none if a row is narrow."""
-        if self.widest > NARROW:
-            for row in rows[self._low_bits[rows] < 0].tolist():
-                self._low_bits[row] = self.split(row).bits
-        bits: NDArray[np.int64] = self._low_bits[rows]
-        return bits
-
-    def split(self, row: int) -> Split:
-        """Cells and low bits of a row."""
-        made = self._splits.get(row)
-        if made is None:
-            made = self._splits[row] = split(self.row(row) >> self._shift)
-        return made
-
     def packed(self, row: int, factor: int) -> Any:
-        """The model of numbers of `factor` symbols of a row, or of their cells if it has low bits."""
+        """The model of numbers of `factor` symbols of a row."""
         model = self._packed.get((row, factor))
         if model is None:
-            wide = self.low_bits(np.array([row]))[0] > 0
-            joint = self.split(row).cells << self._shift if wide else self.row(row)
+            joint = self.row(row)
             for _ in range(factor.bit_length() - 1):
                 joint = squared(joint)
             if self._kept + len(joint) > MODELS_KEPT:

@@ -7,25 +7,13 @@ coded; the distances of escapes follow.
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layercast.entropy import escapes
-from layercast.entropy.models import (
-    BUNDLE,
-    MAX_BUNDLED,
-    NARROW,
-    PACK_FROM,
-    RowModels,
-    pack,
-    pack_factors,
-    unpack,
-)
-from layercast.entropy.splits import decode_low, encode_low
+from layercast.entropy.models import BUNDLE, MAX_BUNDLED, NARROW, RowModels, pack, pack_factors, unpack
 from layercast.entropy.tables import CdfTables
 from layercast.errors import CorruptError
 
@@ -43,8 +31,8 @@ class Piece:
         order: positions of the symbols by row, (N,) int64, or a slice of all.
         rows: the rows that occur, ascending, (M,) integers.
         counts: how many symbols each has, (M,) int64.
-        packed: (low bits, alphabet, symbols in a number, [(row, where its symbols begin, how many)]), one item for
-            all runs packed alike.
+        packed: (size of the rows, symbols in a number, [(row, where its symbols begin, numbers)]), one item for all
+            runs packed alike.
         runs: (row, begin, end) of what is coded symbol by symbol.
         bundles: (columns, where the symbols are (K,), row of each (K,)), narrow ones first.
     """
@@ -53,7 +41,7 @@ class Piece:
 
     def __init__(self, rows: NDArray[Any], tables: CdfTables) -> None:
         self.size = len(rows)
-        self.packed: list[tuple[int, int, int, list[tuple[int, int, int]]]] = []
+        self.packed: list[tuple[int, int, list[tuple[int, int, int]]]] = []
         self.runs: list[tuple[int, int, int]] = []
         self.bundles: list[tuple[int, NDArray[np.int64], NDArray[Any]]] = []
         if tables.models.widest <= NARROW and len(rows) < AS_GIVEN_BELOW:
@@ -80,9 +68,10 @@ class Piece:
         self.rows, self.counts = keys[begins], np.diff(bounds)
         widths = models.widths[self.rows]
 
-        taken = np.zeros(len(begins), np.int64)
-        if len(long := np.flatnonzero((self.counts >= PACK_FROM) & (widths > 1))):
-            taken[long] = self._pack(self.rows[long], self.counts[long], begins[long], models)
+        factors = pack_factors(models.sizes[self.rows], self.counts)
+        taken = self.counts // factors * factors * (factors > 1)
+        if len(long := np.flatnonzero(taken)):
+            self._pack(long, factors[long], begins[long], models)
         left = (self.counts - taken) * (widths > 1)
         begins = begins + taken
         bundled = (left < RUN_FROM) & (widths <= MAX_BUNDLED) & (left > 0)
@@ -97,23 +86,19 @@ class Piece:
             self.bundles.append((width, at, np.repeat(self.rows[some], sizes)))
 
     def _pack(
-        self, rows: NDArray[Any], counts: NDArray[np.int64], begins: NDArray[np.int64], models: RowModels
-    ) -> NDArray[np.int64]:
-        """Decide how these rows are packed; gives how many symbols of each are, (M,) int64."""
-        bits = models.low_bits(rows)
-        sizes = -(-models.sizes[rows] >> bits)
-        factors = pack_factors(sizes, counts)
-        taken: NDArray[np.int64] = counts // factors * factors * ((factors > 1) | (bits > 0))
-        kinds = (bits << 48) + (factors << 32) + sizes
+        self, long: NDArray[np.intp], factors: NDArray[np.int64], begins: NDArray[np.int64], models: RowModels
+    ) -> None:
+        """List the packed parts of the rows at `long`, of which so many symbols are packed into one."""
+        sizes = models.sizes[self.rows[long]]
+        kinds = (factors << 32) + sizes
         alike = np.argsort(kinds, kind="stable")
-        alike = alike[taken[alike] > 0]
-        runs = list(zip(*(column[alike].tolist() for column in (rows, begins, taken)), strict=True))
+        columns = (self.rows[long], begins, self.counts[long] // factors)
+        runs = list(zip(*(column[alike].tolist() for column in columns), strict=True))
         kinds, begin = kinds[alike], 0
-        for end in [*(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(runs)] if runs else []:
+        for end in [*(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(runs)]:
             of = alike[begin]
-            self.packed.append((int(bits[of]), int(sizes[of]), int(factors[of]), runs[begin:end]))
+            self.packed.append((int(sizes[of]), int(factors[of]), runs[begin:end]))
             begin = end
-        return taken
 
     def encode(self, coder: Any, symbols: NDArray[np.int32], tables: CdfTables) -> None:
         """Append the piece's symbols, given in their original order.
@@ -125,24 +110,12 @@ class Piece:
             return
         models = tables.models
         entries, folded = tables.entries_of(symbols[self.order], self.rows, self.counts)
-        for bits, alike in groupby(self.packed, itemgetter(0)):
-            low = []
-            for _, size, factor, runs in alike:
-                parts = [entries[begin : begin + count] for _, begin, count in runs]
-                if bits:
-                    parts = [
-                        models.split(run[0]).ranks.take(part) for run, part in zip(runs, parts, strict=True)
-                    ]
-                some, at = np.concatenate(parts), 0
-                if bits:
-                    low.append(some & ((1 << bits) - 1))
-                    some >>= bits
-                numbers = pack(some, size, factor)
-                for row, _, count in runs:
-                    coder.encode(numbers[at : at + count // factor], models.packed(row, factor))
-                    at += count // factor
-            if bits:
-                encode_low(coder, np.concatenate(low), bits)
+        for size, factor, runs in self.packed:
+            parts = [entries[begin : begin + count * factor] for _, begin, count in runs]
+            numbers, at = pack(np.concatenate(parts), size, factor), 0
+            for row, _, count in runs:
+                coder.encode(numbers[at : at + count], models.packed(row, factor))
+                at += count
         for row, begin, end in self.runs:
             coder.encode(entries[begin:end], models.run(row))
         for width, where, rows in self.bundles:
@@ -161,21 +134,12 @@ class Piece:
             return
         models = tables.models
         decoded = np.repeat(tables.offsets[self.rows], self.counts)
-        for bits, alike in groupby(self.packed, itemgetter(0)):
-            places, parts = [], []
-            for _, size, factor, runs in alike:
-                numbers = [
-                    coder.decode(models.packed(row, factor), count // factor) for row, _, count in runs
-                ]
-                places += runs
-                parts.append(unpack(np.concatenate(numbers), size, factor))
-            entries, at = np.concatenate(parts), 0
-            if bits:
-                entries = entries.astype(np.int32) << bits | decode_low(coder, bits, len(entries))
-            for row, begin, count in places:
-                part = entries[at : at + count]
-                decoded[begin : begin + count] += models.split(row).entries.take(part) if bits else part
-                at += count
+        for size, factor, runs in self.packed:
+            numbers = [coder.decode(models.packed(row, factor), count) for row, _, count in runs]
+            entries, at = unpack(np.concatenate(numbers), size, factor), 0
+            for _, begin, count in runs:
+                decoded[begin : begin + count * factor] += entries[at : at + count * factor]
+                at += count * factor
         for row, begin, end in self.runs:
             decoded[begin:end] += coder.decode(models.run(row), end - begin)
         for width, where, rows in self.bundles:
