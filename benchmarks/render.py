@@ -12,6 +12,7 @@ from benchmarks import (
     still_tables,
     stream_tables,
     summary,
+    training_tables,
 )
 
 PAGE = results.REPOSITORY / "BENCHMARKS.md"
@@ -63,6 +64,7 @@ def page() -> str:
         codec_tables.section(),
         still_tables.rate_distortion(),
         codec_tables.points(),
+        training_tables.section(),
         still_tables.proof(),
         still_tables.progressive(),
         speed_tables.section(),

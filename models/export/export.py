@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from layercast.codecs.hierarchical.chooser import Chooser
 from layercast.codecs.hierarchical.codec import HierarchicalCodec, grid_of, picture_info
-from layercast.codecs.hierarchical.model import FORMAT, KEYS, ROW_MIRROR, SKIP, known_answer
+from layercast.codecs.hierarchical.digits import Digits
+from layercast.codecs.hierarchical.model import FORMAT, KEYS, ROW_MIRROR, SKIP, TRANSFORMS, known_answer
 from layercast.codecs.hierarchical.walk import PARTS, Walk
 from layercast.entropy import CdfTables
 from layercast.entropy.families import to_frequencies
@@ -39,13 +39,24 @@ from models.training.data import picture_files, read_picture
 LEDGER = Path(__file__).parents[1] / "training" / "ledger.json"
 """Runs that led to the checkpoint that a run started from; a run's own entries travel in its checkpoint."""
 
-CLASSES = (4, 6)
-"""Classes of worth of planes 1 and 2."""
+CLASSES = (3, 5)
+"""Classes of worth of planes 1 and 2. Each is a layer: eight bytes of header and a few milliseconds."""
+
+REFRESHES = (3, 4)
+"""Classes of plane 2, counted from 0, before which `refresh` runs. With (4, 6) classes and refreshes before (2, 4)
+three validation pictures took 1.2 % more bits; a third refresh saved another 0.1 %."""
 
 NEAR_CERTAIN = (0.0004, 0.003)
 """A trit of plane 1 or 2 whose probability of not being 0 is below this is not coded: it would cost more time than
 it is worth; an error in plane 1 is nine times as dear. Against half and a third of these, 0.1 % of the bits on eight
 validation pictures, and 6 % of the decoding time."""
+
+COUNTED = (1.0, 0.75, 1.0, 0.5, 0.25, 1.0, 0.0)
+"""Qualities of the pictures that tables are counted on, in turn."""
+
+ORDERED_FROM = 0.5
+"""Qualities from here on decide where classes of worth end: equal bits at the best quality alone would leave a third of
+a plane at middle ones to its last class."""
 
 PRIOR_COUNT = 60.0
 """Weight of a row's model against what was counted for it, in symbols."""
@@ -122,6 +133,7 @@ class Entry:
             "top_mean": top_mean,
             "top_scale": top_scale,
             "latent_energy": energy.astype(np.float32),
+            "refreshes": np.array(REFRESHES),
             "channel_weight": self.steps.astype(np.uint8),
             **{f"bias_{n}": g.bias_table() for n, g in graphs.items() if g.bias_rows},
         }
@@ -191,20 +203,18 @@ class Counts:
     def add(self, codec: HierarchicalCodec, image: np.ndarray, quality: float) -> None:
         info = picture_info(image, quality)
         walk = Walk(codec.model, grid_of(info), info.quality_index)
-        chooser = Chooser(codec.model, walk, codec.analyse(image, info), codec.thrift)
-        weights = np.concatenate(
-            [np.repeat(codec.model.channel_weight[a:b], s[2] * s[3]) for a, b, s in channel_ranges(walk)]
-        )
+        digits = Digits(walk, codec.analyse(image, info))
+        weights = walk.by_channel(codec.model.channel_weight)
         while not walk.complete:
             rows, _ = walk.rows()
-            symbols = chooser.symbols()
+            symbols = digits.symbols()
             if walk.layer < PARTS:
                 pairs, n = np.unique(np.stack([rows.astype(np.int64), symbols]), axis=1, return_counts=True)
                 for (row, symbol), k in zip(pairs.T.tolist(), n.tolist(), strict=True):
                     self.base[row][symbol] = self.base[row].get(symbol, 0) + k
             else:
                 np.add.at(self.trits, (rows, symbols + 1), 1)
-                if quality == 1.0:
+                if quality >= ORDERED_FROM:
                     self.coded[walk.plane - 1].append((rows.copy(), weights[walk.chosen]))
             walk.put(symbols)
 
@@ -231,7 +241,7 @@ class Counts:
         return CdfTables.from_probabilities(rows, offsets, escaped=True)
 
     def thresholds(self, p: np.ndarray) -> list[np.ndarray]:
-        """Worths that cut each plane at top quality into classes of equal bits, for rows of probabilities `p`."""
+        """Worths that cut each plane into classes of equal bits, for rows of probabilities `p`."""
         out = []
         entropy = -(p * np.log2(p)).sum(1)
         for found, classes in zip(self.coded, CLASSES, strict=True):
@@ -243,11 +253,6 @@ class Counts:
             at = np.searchsorted(total, total[-1] * np.arange(1, classes) / classes)
             out.append(worth[order][at])
         return out
-
-
-def channel_ranges(walk: Walk) -> list[tuple[int, int, tuple[int, ...]]]:
-    ends = np.cumsum([0, *(s[1] for s in walk.shapes)])
-    return [(int(a), int(b), s) for a, b, s in zip(ends, ends[1:], walk.shapes, strict=False)]
 
 
 def synthesis_feeds(codec: HierarchicalCodec, images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -275,9 +280,12 @@ def main() -> None:
         "--keep", type=Path, help="also write the weights, as float16, for later runs to start from"
     )
     ap.add_argument(
-        "--int8", action="store_true", help="analysis and synthesis in int8 (see BENCHMARKS.md first)"
+        "--int8",
+        nargs="*",
+        default=[],
+        choices=TRANSFORMS,
+        help="transforms in int8 (see docs/codecs.md first)",
     )
-    ap.add_argument("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
     ap.add_argument(
         "--npu", type=int, nargs=2, metavar=("H", "W"), help="also write fixed-shape QDQ transforms"
     )
@@ -298,20 +306,31 @@ def main() -> None:
     codec = HierarchicalCodec(o.out)
     counts = Counts()
     for i, image in enumerate(images):
-        counts.add(codec, image, (1.0, 0.75, 1.0, 0.5, 0.25, 1.0, 0.0)[i % 7])
+        counts.add(codec, image, COUNTED[i % len(COUNTED)])
     p = counts.trit_probabilities()
-    entry.set_tables(counts.base_tables(entry.scales), p, counts.thresholds(p))
+    thresholds = counts.thresholds(p)
+    entry.set_tables(counts.base_tables(entry.scales), p, thresholds)
+    entry.write({})
+    codec, counts = (
+        HierarchicalCodec(o.out),
+        Counts(),
+    )  # again, now that there are classes for `refresh` to follow
+    for i, image in enumerate(images):
+        counts.add(codec, image, COUNTED[i % len(COUNTED)])
+    entry.set_tables(counts.base_tables(entry.scales), counts.trit_probabilities(), thresholds)
+    entry.write({})
+    codec = HierarchicalCodec(o.out)
     if o.int8 or o.npu:
         feeds = {
             "analysis": [{"image": x[None], "gain": np.ones(1, np.float32)} for x in images[:24]],
             "synthesis": synthesis_feeds(codec, images[:40]),
         }
-        for name in feeds:
+        for name in TRANSFORMS if o.npu else o.int8:
             quantised = o.out.parent / f"{o.out.name}.{name}.int8.onnx"
-            quantise(o.out / f"{name}.onnx", quantised, feeds[name], o.reduce_range)
+            quantise(o.out / f"{name}.onnx", quantised, feeds[name])
             if o.npu:
                 fix_shape(quantised, o.out.parent / f"{o.out.name}.{name}.{o.npu[0]}x{o.npu[1]}.onnx", *o.npu)
-            if o.int8:
+            if name in o.int8:
                 quantised.replace(o.out / f"{name}.onnx")
             else:
                 quantised.unlink()

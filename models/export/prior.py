@@ -4,11 +4,12 @@
     base8a   x16, c16                         -> scale8a, x16m, x8
     base8b   x8, c8a                          -> scale8b, x8m
     plane1   c*, s*, u*, g*, e* of the three levels, x16, x8  -> centre, tilt (flat), y16, y8
-    plane2   the same                         -> centre, tilt (flat)
+    plane2   the same                         -> centre, tilt (flat), y8
+    refresh  x8, r16, r8, centre8             -> refreshed8
 
 c: known value in quarters of the present step + 128; s: 128 + 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v
-the residual so far; e: plane 0's scale index, or plane 1's centre logit. Logits are in 1/16 + 128. Flat outputs
-hold strides 32, 16, 8, channels first.
+the residual so far; e: plane 0's scale index, or plane 1's centre logit; r: 128 + 64 times what a known trit is above
+its expectation. Logits are in 1/16 + 128. Flat outputs hold strides 32, 16, 8. Channels are last everywhere.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from models.hierarchical.prior import (
     BasePrior,
     Head,
     PlanePrior,
+    Refresh,
     TritHead,
 )
 from models.hierarchical.transforms import hat_basis
@@ -80,14 +82,14 @@ def base_graphs(base: BasePrior, latents: tuple[int, int, int], basis: Tensor) -
     c32, c16, _ = latents
     g = Graph("base16", basis)
     x = g.block(base.b32, g.layer(base.v32, g.input("c32", c32, VALUE)))
-    x = g.block(base.b16, g.layer(base.in16, g.shuffle(g.layer(base.up16, x))))
+    x = g.block(base.b16, g.layer(base.in16, g.shuffled(base.up16, x)))
     head(g, base.head16, x, "16")
     g.output(x, "x16")
 
     h = Graph("base8a", basis)
     x = h.input("x16", base.v16.conv.out_channels, STREAM)
     x16 = h.block(base.m16, h.add(x, h.layer(base.v16, h.input("c16", c16, VALUE))))
-    x = h.block(base.b8, h.layer(base.in8, h.shuffle(h.layer(base.up8, x16))))
+    x = h.block(base.b8, h.layer(base.in8, h.shuffled(base.up8, x16)))
     head(h, base.head8a, x, "8a")
     h.output(x16, "x16m")
     h.output(x, "x8")
@@ -119,17 +121,33 @@ def plane_graph(module: PlanePrior, plane: int, latents: tuple[int, int, int], b
         e = g.input(f"e{level}", n, earlier)
         if x is not None:
             channels = module.mix[i].conv.in_channels - 2 * n - module.UP[i - 1]
-            known += [g.input(f"x{level}", channels, STREAM), g.shuffle(g.layer(module.up[i - 1], x))]
-        x = g.block(module.block[i], g.layer(module.mix[i], g.concat(known)))
+            known += [g.input(f"x{level}", channels, STREAM), g.shuffled(module.up[i - 1], x)]
+        given = g.concat(known)
+        x = g.layer(module.mix[i], given)
+        if i == 2 and module.large:
+            x = g.add(x, g.layer(module.joined, g.layer(module.apart, given)))
+        x = g.block(module.block[i], x)
         if i == 2:
             x = g.block(module.wider, x)
+            x = g.block(module.third, x) if module.large else x
         centre, tilt = logits(g, module.head[i], x, u, sign, e)
         centres.append(centre)
         tilts.append(tilt)
-        if plane == 1 and i:
+        if i == 2 or (plane == 1 and i):
             g.output(x, f"y{level}")
     g.output(g.flat(centres), "centre", rank=1)
     g.output(g.flat(tilts), "tilt", rank=1)
+    return g
+
+
+def refresh_graph(module: Refresh, latents: tuple[int, int, int], basis: Tensor) -> Graph:
+    g = Graph("refresh", basis)
+    _, n16, n8 = latents
+    context = module.mix.conv.in_channels - n8 - module.UP
+    known = [g.input("x8", context, STREAM), g.input("r8", n8, STREAM)]
+    known.append(g.shuffled(module.up, g.input("r16", n16, STREAM)))
+    x = g.block(module.block, g.layer(module.mix, g.concat(known)))
+    g.output(g.add(g.input("centre8", n8, LOGIT), g.layer(module.head, x)), "refreshed8")
     return g
 
 
@@ -140,4 +158,5 @@ def prior_graphs(model: Codec) -> dict[str, Graph]:
     graphs = base_graphs(model.base, c.latents, basis)
     graphs["plane1"] = plane_graph(model.plane1, 1, c.latents, basis)
     graphs["plane2"] = plane_graph(model.plane2, 2, c.latents, basis)
+    graphs["refresh"] = refresh_graph(model.refresh, c.latents, basis)
     return graphs

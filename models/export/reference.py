@@ -85,12 +85,14 @@ def evaluate(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array
             y = v[0].reshape(v[1])
         elif node.op_type == "Slice":
             y = v[0][int(v[1][0]) : int(v[2][0])]
-        elif node.op_type == "DepthToSpace":
-            side = a["blocksize"]
-            b, c, h, width = v[0].shape
-            n = c // side**2
-            y = v[0].reshape(b, n, side, side, h, width).transpose(0, 1, 4, 2, 5, 3)
-            y = y.reshape(b, n, h * side, width * side)
+        elif node.op_type == "Transpose":
+            y = v[0].transpose(a["perm"])
+        elif node.op_type == "Shape":
+            y = np.array(v[0].shape, np.int64)
+        elif node.op_type == "Mul":
+            if v[0].dtype != np.int64:
+                raise ValueError("only shapes are multiplied")
+            y = v[0] * v[1]
         elif node.op_type == "Identity":
             y = v[0]
         else:

@@ -52,9 +52,9 @@ class Config:
     width4: int = 40
     depths: tuple[int, int, int] = (1, 2, 3)
     prior: tuple[int, int, int] = (48, 64, 80)
-    log_lambda: tuple[float, float] = (math.log(0.0012), math.log(0.06))
+    log_lambda: tuple[float, float] = (math.log(0.0007), math.log(0.16))
     step_energy: float = 26.0
-    knots: int = 6
+    knots: int = 8
 
     def log_gain(self, quality: float) -> float:
         """log(1 / step) of the final plane's step at `quality` (0..1), pixels in [0, 1]."""

@@ -2,9 +2,8 @@
 
 `BasePrior` codes plane 0 level by level (stride 8 in two groups). `PlanePrior` gives plane 1's or 2's trits of
 all levels at once from what is known when the plane begins, so that the order of worth inside the plane is
-decodable and a plane costs one call of its network. Both are made of fixed-point layers (`fixed`). `DirectPrior`
-is for training alone: the float prior of the final symbols, coarse to fine and group by group, whose noisy rate
-(Balle et al. 2017) is what analysis is trained on, and the yardstick for what planes cost.
+decodable and a plane costs one call of its network. `Refresh` corrects them once some are known. All are made of
+fixed-point layers (`fixed`).
 
 A trit's distribution is the exponential family with a centre logit c and a tilt logit d:
 P(-1) : P(0) : P(+1) = exp(-d) : exp(c) : exp(d). It covers every distribution on three values, its two numbers
@@ -30,7 +29,7 @@ from models.hierarchical.config import (
     Config,
 )
 from models.hierarchical.fixed import HIDDEN, STREAM, FixedBlock, FixedConv, Grid
-from models.hierarchical.transforms import Block, Spline, mixed_precision, up
+from models.hierarchical.transforms import Spline
 
 VALUE = Grid(-128, 127, STREAM.fraction)
 """Known values as context, in quarters of the present plane's step, clipped at 32 steps (context only)."""
@@ -49,6 +48,9 @@ LOGIT = Grid(-128, 127, 4)
 
 OWN = Grid(0, 2, 0)
 """A symbol's own residual so far, min(|v|, 2), as it enters its logits."""
+
+SURPRISE = 64
+"""A known trit enters `Refresh` as SURPRISE times what it is above its expectation, rounded, on STREAM's integers."""
 
 UP16, UP8 = 32, 40
 """Channels that one level's context hands to the next finer one."""
@@ -252,18 +254,30 @@ class TritHead(nn.Module):
 class PlanePrior(nn.Module):
     """One refinement plane's trits of all levels, from everything the earlier planes say.
 
-    `wider` is a second block at stride 8, where nine tenths of the bits are: it sees 9x9 positions.
+    Stride 8, where nine tenths of the bits are, has a second block, `wider`, and in a `large` plane (plane 2, two
+    thirds of all bits) a hidden layer beside the first mixing and a third block.
     """
 
     UP = (24, 16)
     """Channels that strides 32 and 16 hand to the next finer level."""
 
-    def __init__(self, c: Config, context: tuple[int, int], previous: Grid) -> None:
+    MIXED = 2
+    """Hidden channels beside the first mixing, times the width."""
+
+    def __init__(self, c: Config, context: tuple[int, int], previous: Grid, large: bool = False) -> None:
         super().__init__()
-        (w32, w16, _), k = c.prior, c.knots
+        (w32, w16, w8), k = c.prior, c.knots
         self.mix, self.block, self.head = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        self.wider = FixedBlock(c.prior[2], c.prior[2] * 3 // 2)
-        nn.init.zeros_(self.wider.b.conv.weight)
+        self.wider = FixedBlock(w8, w8 * 3 // 2)
+        self.large = large
+        if large:
+            inputs = 2 * c.latents[2] + context[1] + self.UP[1]
+            self.apart = FixedConv(inputs, self.MIXED * w8, STREAM, HIDDEN, knots=k)
+            self.joined = FixedConv(self.MIXED * w8, w8, HIDDEN, STREAM)
+            self.third = FixedBlock(w8, w8 * 3)
+        for conv in (self.wider.b, *((self.joined, self.third.b) if large else ())):
+            nn.init.zeros_(conv.conv.weight)  # so that training can go on from a smaller prior
+            nn.init.zeros_(conv.conv.bias)
         self.up = nn.ModuleList(
             [FixedConv(w32, 4 * self.UP[0], STREAM, STREAM), FixedConv(w16, 4 * self.UP[1], STREAM, STREAM)]
         )
@@ -288,58 +302,51 @@ class PlanePrior(nn.Module):
             known = [context_value(values[i]), SIZE.snap(sizes[i].abs() / 2, False)]
             if i:
                 known += [context[i - 1], F.pixel_shuffle(self.up[i - 1](contexts[-1]), 2)]
-            x = self.block[i](self.mix[i](torch.cat(known, 1), basis))
-            contexts.append(self.wider(x) if i == 2 else x)
+            given = torch.cat(known, 1)
+            x = self.mix[i](given, basis)
+            if i == 2 and self.large:
+                x = STREAM.snap(x + self.joined(self.apart(given, basis)), False)
+            x = self.block[i](x)
+            if i == 2:
+                x = self.third(self.wider(x)) if self.large else self.wider(x)
+            contexts.append(x)
             trits.append(self.head[i](contexts[-1], sizes[i], own[i]))
         return trits, contexts[1:]
 
 
-class DirectPrior(nn.Module):
-    """Training only: float prior of the final symbols, with everything coarser and every earlier group known.
+def surprise(trit: Tensor, log_p: Tensor, value: Tensor) -> Tensor:
+    """How much larger a symbol turned out than expected, on STREAM's grid.
 
-    At strides 16 and 8 it predicts scales only. With means, analysis learned latents whose values follow from
-    finer symbols than a plane knows when it begins, and planes cost 26 % more than this prior; without them the
-    same bits are saved by analysis itself, and planes cost 16 % more (12 minutes of training).
+    Args:
+        trit: (B, C, H, W) in {-1, 0, 1}.
+        log_p: (3, B, C, H, W) what its distribution was.
+        value: the symbol's residual before this plane; its magnitude grows by trit * sign(value), or |trit| at 0.
+    """
+    p = log_p.detach().exp()
+    grown = torch.where(value == 0, trit.abs() - p[0] - p[2], value.sign() * (trit - p[2] + p[0]))
+    return STREAM.snap(torch.round(grown * SURPRISE) / 2.0**STREAM.fraction, False)
+
+
+class Refresh(nn.Module):
+    """New centre logits for stride 8's trits of plane 2 that are still to come, once worthier ones are known.
+
+    One network for every such occasion: what is not known yet has no surprise.
     """
 
-    GROUPS = (1, 2, 6)
-    GIVEN = (2, 1, 1)
-    """Numbers for each symbol: mean and scale, or scale."""
+    UP = 16
+    """Channels that stride 16 hands to stride 8."""
 
     def __init__(self, c: Config) -> None:
         super().__init__()
-        self.mixed = False
-        (c32, c16, _), widths, k = c.latents, (64, 96, 96), c.knots
-        self.u16, self.u8 = up(c32, 48), up(48 + c16, 64)
-        self.q = nn.ModuleList([Spline(w, k) for w in widths])
-        self.inputs = nn.ModuleList([nn.Conv2d(48, 96, 1), nn.Conv2d(64, 96, 1)])
-        self.blocks = nn.ModuleList([nn.ModuleList([Block(96, True), Block(96, True)]) for _ in range(2)])
-        self.heads = nn.ModuleList(
-            nn.ModuleList(
-                nn.Sequential(nn.Conv2d(w + i * (n // g), w, 1), nn.ReLU(), nn.Conv2d(w, given * (n // g), 1))
-                for i in range(g)
-            )
-            for n, g, w, given in zip(c.latents, self.GROUPS, widths, self.GIVEN, strict=True)
-        )
+        (_, n16, n8), w = c.latents, c.prior[2]
+        self.up = FixedConv(n16, 4 * self.UP, STREAM, STREAM)
+        self.mix = FixedConv(w + n8 + self.UP, w, STREAM, STREAM)
+        self.block = FixedBlock(w, w * 3 // 2)
+        self.head = FixedConv(w, n8, STREAM, LOGIT)
+        nn.init.zeros_(self.head.conv.weight)
+        nn.init.zeros_(self.head.conv.bias)
 
-    def forward(self, latents: list[Tensor], rounded: list[Tensor], q: Tensor, hard: bool) -> Tensor:
-        """Bits per sample (B,). Latents and their rounded values in units of the final step."""
-        bits, coarse = 0, None
-        for i, (y, z) in enumerate(zip(latents, rounded, strict=True)):
-            with mixed_precision(y, self.mixed):
-                h = self.q[i](q).expand(-1, -1, *y.shape[-2:])
-                if i:
-                    coarse = self.u16(rounded[0]) if i == 1 else self.u8(torch.cat([coarse, rounded[1]], 1))
-                    x = self.inputs[i - 1](coarse)
-                    for block in self.blocks[i - 1]:
-                        x = block(x, q)
-                    h = h + x
-            n = y.shape[1] // self.GROUPS[i]
-            for j, head in enumerate(self.heads[i]):
-                given = head(torch.cat([h.float(), z[:, : j * n]], 1))
-                scale = LowerBound.apply(F.softplus(given[:, -n:]), 0.08)
-                residual = y[:, j * n : (j + 1) * n]
-                residual = residual if i else residual - given[:, :n]
-                residual = residual.round() if hard else residual + torch.rand_like(residual) - 0.5
-                bits = bits + gaussian_bits(residual, scale).sum((1, 2, 3))
-        return bits
+    def forward(self, context: Tensor, surprise16: Tensor, surprise8: Tensor, centre: Tensor) -> Tensor:
+        """context: plane 2's at stride 8; surprise*: 0 where not known; centre: as plane 2 gave it."""
+        known = [context, surprise8, F.pixel_shuffle(self.up(surprise16), 2)]
+        return LOGIT.snap(centre + self.head(self.block(self.mix(torch.cat(known, 1)))), False)

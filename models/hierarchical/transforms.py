@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.hierarchical.config import Config
+from models.hierarchical.int8 import Range, convolve
 
-PRECISION_MIN = -1.8
-"""Left end of the precision axis: 1 is quality 1 with every plane, and three planes fewer at quality 0 is -1.69."""
+PRECISION_MIN = -1.25
+"""Left end of the precision axis: 1 is quality 1 with every plane, and three planes fewer at quality 0 is -1.21."""
 
 PRECISION_KNOTS = 15
-"""Knots on [PRECISION_MIN, 1], 0.2 apart."""
+"""Knots on [PRECISION_MIN, 1], 0.16 apart."""
 
 
 def hat_basis(x: Tensor, knots: int, low: float = 0.0) -> Tensor:
@@ -42,10 +43,12 @@ class Spline(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block; with `precision`, its input is scaled per channel by a spline."""
+    """Residual block; with `precision`, its input is scaled per channel by a spline; `ranges`: it can be trained for
+    int8."""
 
-    def __init__(self, channels: int, conditioned: bool) -> None:
+    def __init__(self, channels: int, conditioned: bool, ranges: bool = False) -> None:
         super().__init__()
+        self.ranges = nn.ModuleList([Range() for _ in range(4)]) if ranges else None
         self.scale = Spline(channels, PRECISION_KNOTS, PRECISION_MIN) if conditioned else None
         self.dw = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
         self.a = nn.Conv2d(channels, channels * 2, 1)
@@ -55,7 +58,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, precision: Tensor | None = None) -> Tensor:
         scaled = x if self.scale is None or precision is None else x * (1 + self.scale(precision))
-        return x + self.b(F.relu(self.a(self.dw(scaled))))
+        if self.ranges is None or not self.ranges[0].on:
+            return x + self.b(F.relu(self.a(self.dw(scaled))))
+        y = self.ranges[1](convolve(self.dw, self.ranges[0](scaled)))
+        y = self.ranges[2](F.relu(convolve(self.a, y)))
+        return x + self.ranges[3](convolve(self.b, y))
 
 
 def up(a: int, b: int) -> nn.Sequential:
@@ -168,9 +175,9 @@ class Synthesis(nn.Module):
         self.s32 = fixed_filter(nn.ConvTranspose2d, haar, 12, 3, 2, 2, groups=3)
         self.shrink = nn.ModuleList([Spline(n, PRECISION_KNOTS, PRECISION_MIN) for n in c.latents])
         self.i32, self.i16, self.i8 = nn.Conv2d(c32, w32, 1), nn.Conv2d(c16, w16, 1), nn.Conv2d(c8, w8, 1)
-        self.d32 = nn.ModuleList([Block(w32, True) for _ in range(n32)])
-        self.d16 = nn.ModuleList([Block(w16, True) for _ in range(n16)])
-        self.d8 = nn.ModuleList([Block(w8, True) for _ in range(n8)])
+        self.d32 = nn.ModuleList([Block(w32, True, True) for _ in range(n32)])
+        self.d16 = nn.ModuleList([Block(w16, True, True) for _ in range(n16)])
+        self.d8 = nn.ModuleList([Block(w8, True, True) for _ in range(n8)])
         self.u16, self.u8, self.u4 = up(w32, w16), up(w16, w8), up(w8, c.width4)
         self.lin4, self.d4 = nn.Conv2d(3, c.width4, 4, 4), Block(c.width4, True)
         self.out = zeroed(nn.Conv2d(c.width4, 48, 1))

@@ -15,7 +15,11 @@ QUALITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @torch.no_grad()
 def evaluate(
-    model: Codec, folder: str | Path, qualities: tuple[float, ...] = QUALITIES, crop: int | None = None
+    model: Codec,
+    folder: str | Path,
+    qualities: tuple[float, ...] = QUALITIES,
+    crop: int | None = None,
+    worths: tuple[float, float] | None = None,
 ) -> list[dict[str, float]]:
     """One row per quality: bpp of the direct prior, of each plane, PSNR (RGB, 8 bit), the training loss."""
     device = next(model.parameters()).device
@@ -26,7 +30,7 @@ def evaluate(
         for path in files:
             x = to_tensor(path, crop).to(device)
             q = torch.full((1,), quality, device=device)
-            result = model(x, q, Cut.none(1, x.device), full=1, hard=True)
+            result = model(x, q, Cut.none(1, x.device), full=1, hard=True, worths=worths)
             pixels = x.shape[2] * x.shape[3]
             mse = ((result.picture.clamp(0, 1) * 255).round() - x * 255).pow(2).mean()
             bits = [result.direct.item(), *(p.item() for p in result.planes)]

@@ -2,11 +2,15 @@
 
     python -m models.training.train --data TRAIN --valid VALID --out run.pt --minutes 60
     python -m models.training.train ... --out run.pt          # goes on where run.pt stopped
+    python -m models.training.train ... --start run.pt --out done.pt --finish --crop 256 --batch 4 --cuts 1 --rate 0.13
 
 Objective per sample (TRAINING.md): (rate + lambda * 255**2 * MSE) / sqrt(lambda), lambda log-uniform. Most samples
 are coded whole: they train analysis, synthesis and the direct prior. The others are cut at a random place of the
 layered stream (OHM eq. 6) and train synthesis with the lambda of the precision they have reached (OHM eq. 10). The
 exact prior learns plane 0 on noisy and planes 1-2 on hard symbols, from detached latents.
+
+`--finish` ends a training: analysis stands still, the exact prior (on its integer grids, with `refresh`) and synthesis
+(in int8) learn from hard symbols.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import argparse
 import copy
 import json
 import math
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +27,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.hierarchical.codec import Codec, Cut
+from models.hierarchical.codec import Codec, Cut, entropy, worth
 from models.hierarchical.config import Config
+from models.hierarchical.int8 import set_int8
 from models.training.data import Photographs
 from models.training.evaluate import evaluate
 from models.training.muon import Muon, split_parameters
@@ -38,6 +44,13 @@ WARM_UP_STEPS = 200
 EMA_DECAY = 0.998
 EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
+
+FINISHED = ("analysis", "gain", "direct")
+"""Parts that `--finish` leaves as they are."""
+
+REFRESH_SPREAD = 0.3
+"""Standard deviation of the logarithm of the worths at which `refresh` runs in training, so that it is of use wherever
+classes of worth end later."""
 
 
 def arguments() -> argparse.Namespace:
@@ -65,6 +78,9 @@ def arguments() -> argparse.Namespace:
     ap.add_argument("--crop", type=int, default=160)
     ap.add_argument("--rate", type=float, default=1.0, help="factor on every learning rate")
     ap.add_argument("--exact-from", type=float, default=EXACT_FROM)
+    ap.add_argument(
+        "--finish", action="store_true", help="train synthesis and the exact prior only, see above"
+    )
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     ap.add_argument(
         "--mixed", action="store_true", help="bfloat16 in the correcting networks (CUDA, AVX512-BF16)"
@@ -100,11 +116,18 @@ class Run:
         self.model = Codec(self.config).to(o.device, memory_format=torch.channels_last)
         if o.sketch:
             load_sketch(self.model, o.sketch)
+        self.ledger: list[dict[str, Any]] = []
         if o.start:
-            weights = torch.load(o.start, weights_only=True, map_location=o.device)["average"]
+            start = torch.load(o.start, weights_only=True, map_location=o.device)
+            weights, self.ledger = start["average"], json.loads(start["ledger"])
             kept = {k: v for k, v in weights.items() if k.split(".")[0] not in o.fresh}
             self.model.load_state_dict({**self.model.state_dict(), **kept})
+        if o.finish:
+            for part in FINISHED:
+                getattr(self.model, part).requires_grad_(False)
+            set_int8(self.model.synthesis, True)
         self.average = copy.deepcopy(self.model)
+        self.worths: tuple[float, float] | None = None
         for part in (self.model.analysis, self.model.synthesis, self.model.direct):
             part.mixed = o.mixed
         params = split_parameters(self.model)
@@ -113,7 +136,7 @@ class Run:
         self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0)
         for group in (*self.muon.param_groups, *self.adam.param_groups):
             group["peak"] = group["lr"]
-        self.step, self.pixels, self.seconds, self.ledger = 0, 0, 0.0, []
+        self.step, self.pixels, self.seconds = 0, 0, 0.0
         if o.out.exists():
             self.load(torch.load(o.out, weights_only=True, map_location=o.device))
 
@@ -150,15 +173,18 @@ class Run:
         )
         for group in (*self.muon.param_groups, *self.adam.param_groups):
             group["lr"] = group["peak"] * factor
-        exact = progress >= o.exact_from
+        exact = progress >= o.exact_from or o.finish
         if exact != self.model.exact:
             self.model.set_exact(exact)
             self.average.set_exact(exact)
         x = data.batch(o.batch)
+        if o.finish and self.worths is None:
+            self.worths = worths_of_refresh(self.average, data.batch(4 * o.batch))
+        worths = self.worths and tuple(w * math.exp(random.gauss(0, REFRESH_SPREAD)) for w in self.worths)
         q = torch.rand(o.batch, device=o.device)
         cut, full = random_cut(o.batch, o.cuts, o.device), o.batch - o.cuts
         low, high = self.config.log_lambda
-        result = self.model(x, q, cut, full, refined=o.refined)
+        result = self.model(x, q, cut, full, o.finish, None if o.finish else o.refined, worths)
         pixels = x.shape[2] * x.shape[3]
         reached = cut_quality(cut, q, self.config)
         lam = torch.exp(low + q * (high - low)) * 255**2
@@ -179,6 +205,8 @@ class Run:
         with torch.no_grad():
             for a, p in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 a.lerp_(p, 1 - decay)
+            for a, p in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                a.copy_(p)
         self.step += 1
         self.pixels += o.batch * pixels
         names = ("loss", "distortion", "direct", "p0", "p1", "p2")
@@ -189,6 +217,23 @@ class Run:
                 strict=True,
             )
         )
+
+
+@torch.no_grad()
+def worths_of_refresh(model: Codec, x: torch.Tensor) -> tuple[float, float]:
+    """The worths below which plane 2 has a half and a fifth of its bits, in pictures x at qualities of 0.5 to 1."""
+    q, keep = torch.linspace(0.5, 1, len(x), device=x.device), x.new_ones(len(x), 4)
+    scaled = [
+        y * torch.exp(g + model.log_gain(q)) for y, g in zip(model.analysis(x), model.gain, strict=True)
+    ]
+    _, (_, plane) = model.planes(scaled, q, keep, len(x))
+    pairs = zip(plane.order, model.gain, strict=True)
+    value = torch.cat([(worth(log)[0] * torch.exp(-2 * g)).flatten() for log, g in pairs])
+    bits = torch.cat([entropy(log).flatten() for log in plane.order])
+    value, at = torch.sort(value, descending=True)
+    total = torch.cumsum(bits[at].double(), 0)
+    ends = [int(torch.searchsorted(total, total[-1] * share)) for share in (0.5, 0.8)]
+    return value[ends[0]].item(), value[ends[1]].item()
 
 
 def cut_quality(cut: Cut, q: torch.Tensor, config: Config) -> torch.Tensor:
@@ -228,9 +273,15 @@ def main() -> None:
             run.save()
             data.refresh()
             saved = time.time()
-    rows = evaluate(run.average.eval(), o.valid, crop=256) if o.valid else []
+    rows = []
+    if o.valid:
+        rows = evaluate(run.average.eval(), o.valid, crop=256, worths=run.worths)
     run.ledger.append(
         {
+            "run": "synthesis and exact prior" if o.finish else "all parts",
+            "batch": f"{o.batch} x {o.crop} x {o.crop}",
+            "rate": o.rate,
+            "lambda": [round(math.exp(v), 6) for v in run.config.log_lambda],
             "steps": run.step,
             "gigapixels": run.pixels / 1e9,
             "seconds": round(run.seconds),

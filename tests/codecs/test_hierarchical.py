@@ -17,8 +17,9 @@ import layercast
 from layercast.bitstream.types import PictureInfo
 from layercast.codecs.hierarchical import HierarchicalCodec
 from layercast.codecs.hierarchical.model import DEFAULT_ENTRY
-from layercast.codecs.hierarchical.walk import PARTS
+from layercast.codecs.hierarchical.walk import PARTS, Walk
 from layercast.demo import assets
+from layercast.entropy import SymbolDecoder
 from layercast.errors import BitstreamError, ConfigError, CorruptError, ModelError, PictureError
 
 CROP = (160, 224)
@@ -70,6 +71,27 @@ def test_pushing_layers_one_by_one_is_decoding_them_at_once(
         decoder.push(layer)
         # Looking at the picture in between must not change what comes after.
         np.testing.assert_array_equal(decoder.picture(), codec.decode(frame.layers[:k], frame.picture))
+
+
+def test_worthier_trits_change_what_is_expected_of_later_ones(
+    codec: HierarchicalCodec, photo: NDArray[np.uint8]
+) -> None:
+    """Two streams that part in plane 2's first class: from the refresh on, stride 8's distributions differ."""
+    frame = codec.encode(photo, 0.8)
+    first = PARTS + codec.model.planes[0].count
+    keys = []
+    for told in (True, False):
+        walk = Walk(codec.model, (CROP[0] // 32, CROP[1] // 32), frame.picture.quality_index)
+        for layer in frame.layers[: first + codec.model.refreshes[0]]:
+            rows, tables = walk.rows()
+            symbols = SymbolDecoder(layer).decode(rows, tables)
+            walk.put(symbols if told or walk.layer < first else np.zeros_like(symbols))
+        walk.rows()
+        assert walk.keys is not None
+        keys.append(walk.keys.copy())
+    fine = walk.bounds[2]
+    np.testing.assert_array_equal(keys[0][:fine], keys[1][:fine])
+    assert (keys[0][fine:] != keys[1][fine:]).mean() > 0.05
 
 
 def test_a_further_layer_never_decodes_an_earlier_one_again(

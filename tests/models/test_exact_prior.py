@@ -30,8 +30,8 @@ def feeds(model: onnx.ModelProto, size: tuple[int, int], kind: str) -> dict[str,
         if value.name == "bias":
             out["bias"] = biases[f"bias_{model.graph.name}"][200]
             continue
-        channels = value.type.tensor_type.shape.dim[1].dim_value
-        shape = (1, channels, size[0] * stride(value.name), size[1] * stride(value.name))
+        channels = value.type.tensor_type.shape.dim[3].dim_value
+        shape = (1, size[0] * stride(value.name), size[1] * stride(value.name), channels)
         limit = 3 if value.name[0] in "ug" else 256  # u and g hold 0, 1, 2
         if kind == "random":
             out[value.name] = rng.integers(0, limit, shape).astype(np.uint8)

@@ -12,16 +12,26 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
 
 from models.export.graph import Graph, Value  # noqa: E402  (imports torch)
+from models.export.prior import quality_basis, refresh_graph  # noqa: E402
 from models.export.reference import evaluate  # noqa: E402
 from models.hierarchical.codec import Codec, Cut, taken  # noqa: E402
 from models.hierarchical.config import Config  # noqa: E402
 from models.hierarchical.fixed import HIDDEN, STREAM, FixedBlock, FixedConv, integers, set_exact  # noqa: E402
+from models.hierarchical.prior import Refresh, surprise  # noqa: E402
 from models.hierarchical.transforms import Analysis, Synthesis  # noqa: E402
 from models.training.muon import orthogonalise, split_parameters  # noqa: E402
-from models.training.train import Run, random_cut  # noqa: E402
+from models.training.train import FINISHED, Run, random_cut  # noqa: E402
+
+from layercast.codecs.hierarchical.model import ROW_MIRROR, surprises  # noqa: E402
+from layercast.entropy import CdfTables  # noqa: E402
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(latents=(24, 32, 72), widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
+
+
+def channels_first(x: np.ndarray) -> torch.Tensor:
+    """What a graph's signed input (1, H, W, C) is in training."""
+    return torch.from_numpy(x.astype(np.float32) - 128).permute(0, 3, 1, 2) / 16
 
 
 def test_exported_integers_are_what_training_saw() -> None:
@@ -36,10 +46,10 @@ def test_exported_integers_are_what_training_saw() -> None:
     g = Graph("test", basis)
     y = g.layer(last, g.block(block, g.layer(first, g.input("x", 20, STREAM))))
     g.output(y, "y")
-    x = np.random.default_rng(2).integers(0, 256, (1, 20, 7, 5)).astype(np.uint8)
+    x = np.random.default_rng(2).integers(0, 256, (1, 7, 5, 20)).astype(np.uint8)
     exported = evaluate(g.model(), {"x": x, "bias": g.bias_table()[99]})["y"]
     with torch.no_grad():
-        trained = last(block(first(torch.from_numpy(x.astype(np.float32) - 128) / 16, basis[99:100])))
+        trained = last(block(first(channels_first(x), basis[99:100]))).permute(0, 2, 3, 1)
     np.testing.assert_array_equal(exported, torch.round(trained * 32).numpy().astype(int))
 
 
@@ -60,6 +70,54 @@ def test_bounds_hold_for_any_weights() -> None:
         found = integers(conv, torch.zeros(256, 6))
         assert found.bound.max() < 2**24
         assert np.abs(found.weight).max() <= 64
+
+
+def test_refresh_is_exported_as_it_is_trained() -> None:
+    torch.manual_seed(5)
+    module = Refresh(SMALL)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn_like(p) * 0.2)
+    set_exact(module, True)
+    rng = np.random.default_rng(6)
+    _, c16, c8 = SMALL.latents
+    shapes = {"x8": (SMALL.prior[2], 8), "r16": (c16, 4), "r8": (c8, 8), "centre8": (c8, 8)}
+    feeds = {n: rng.integers(0, 256, (1, s, s, c)).astype(np.uint8) for n, (c, s) in shapes.items()}
+    exported = evaluate(refresh_graph(module, SMALL.latents, quality_basis(SMALL.knots)).model(), feeds)
+    inputs = [channels_first(feeds[n]) for n in shapes]
+    with torch.no_grad():
+        trained = module(*inputs).permute(0, 2, 3, 1) * 16 + 128
+    np.testing.assert_array_equal(exported["refreshed8"], torch.round(trained).numpy().astype(int))
+    assert (exported["refreshed8"] != feeds["centre8"]).mean() > 0.5
+
+
+def test_a_known_trit_surprises_at_run_time_as_in_training() -> None:
+    p = np.array([[0.1, 0.7, 0.2], [0.02, 0.9, 0.08], [0.3, 0.35, 0.35], [0.001, 0.99, 0.009]])
+    tables = CdfTables.categorical(p, -1)
+    table = surprises(tables)
+    for row in range(len(p)):
+        f = torch.tensor(tables.row(row).astype(np.float64)) / 65536
+        for key, log_p in ((row, f.log()), (row + ROW_MIRROR, f.flip(0).log())):
+            for trit in (-1, 0, 1):
+                for sign in (-1, 0, 1):
+                    t, v = torch.full((1, 1, 1, 1), float(trit)), torch.full((1, 1, 1, 1), 7.0 * sign)
+                    expected = surprise(t, log_p.view(3, 1, 1, 1, 1), v).item() * 16 + 128
+                    assert (
+                        abs(table[9 * key + 3 * (trit + 1) + sign + 1] - expected) <= 1
+                    )  # a tie may fall either way
+
+
+def test_a_finishing_run_leaves_the_analysis_alone(tmp_path: Path) -> None:
+    from models.training.data import Photographs
+
+    run = Run(options(tmp_path, finish=True), SMALL)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    data = Photographs(tmp_path / "photos", 64, seed=0)
+    for progress in (0.0, 0.2):
+        assert np.isfinite(run.one_step(data, progress)["loss"])
+    moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert not moved & set(FINISHED)
+    assert moved >= {"synthesis", "base", "plane1", "plane2", "refresh"}
 
 
 def test_a_flat_value() -> None:
@@ -118,6 +176,7 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
         "start": None,
         "fresh": [],
         "mixed": False,
+        "finish": False,
     }
     values |= {
         "batch": 2,
@@ -149,3 +208,14 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     ):
         assert torch.equal(a["momentum"], b["momentum"])
     assert np.isfinite(again.one_step(data, 0.7)["loss"])
+
+
+def test_a_run_from_other_weights_remembers_where_they_came_from(tmp_path: Path) -> None:
+    first = Run(options(tmp_path), SMALL)
+    first.ledger.append({"run": "first", "gigapixels": 1.0})
+    first.save()
+    second = Run(options(tmp_path, start=tmp_path / "run.pt", out=tmp_path / "second.pt"), SMALL)
+    assert second.ledger == first.ledger
+    assert second.step == 0
+    for a, b in zip(second.model.state_dict().values(), first.average.state_dict().values(), strict=True):
+        assert torch.equal(a, b)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
 
-from models.export.transforms import FastSynthesis  # noqa: E402  (imports torch)
+from models.export.transforms import FastSynthesis, export_float, fix_shape  # noqa: E402  (imports torch)
 from models.hierarchical.codec import Codec, Cut  # noqa: E402
 from models.hierarchical.config import Config  # noqa: E402
-from models.hierarchical.transforms import Synthesis  # noqa: E402
+from models.hierarchical.int8 import set_int8  # noqa: E402
+from models.hierarchical.transforms import Block, Synthesis  # noqa: E402
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
@@ -37,6 +43,50 @@ def test_exported_synthesis_paints_the_trained_picture() -> None:
     torch.testing.assert_close(FastSynthesis(synthesis)(latents, precision), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_of_fixed_shape_computes_the_same_and_knows_every_size(tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    for name, path in export_float(Codec(SMALL).eval(), tmp_path).items():
+        fixed = tmp_path / f"{name}.fixed.onnx"
+        fix_shape(path, fixed, 64, 96)
+        model = onnx.load(fixed)
+        assert "Shape" not in {node.op_type for node in model.graph.node}
+        for value in (*model.graph.input, *model.graph.output):
+            assert all(d.dim_value > 0 for d in value.type.tensor_type.shape.dim), value.name
+        sessions = [ort.InferenceSession(str(p), providers=["CPUExecutionProvider"]) for p in (path, fixed)]
+        rng = np.random.default_rng(3)
+        feeds = {
+            i.name: rng.integers(0, 256, i.shape).astype(np.uint8)
+            if i.type == "tensor(uint8)"
+            else rng.normal(size=i.shape).astype(np.float32)
+            for i in sessions[1].get_inputs()
+        }
+        for a, b in zip(*(session.run(None, feeds) for session in sessions), strict=True):
+            np.testing.assert_allclose(
+                a.astype(float), b.astype(float), rtol=1e-4, atol=1e-3 if name == "analysis" else 1
+            )
+
+
+def test_a_block_trained_for_int8_computes_on_256_levels() -> None:
+    torch.manual_seed(8)
+    block, x = Block(12, True, True), torch.randn(2, 12, 40, 40)
+    plain = block(x)
+    set_int8(block, True)
+    x.requires_grad_(True)
+    rounded = block(x)
+    assert 0 < (rounded - plain).pow(2).mean() < 1e-3 * (plain - x).detach().pow(2).mean()
+    assert block.ranges is not None
+    inner = block.ranges[1](torch.linspace(-9, 9, 5000))
+    assert len(inner.unique()) <= 256
+    assert inner.abs().max() < 9  # what lies outside the range it has seen is clipped
+    rounded.sum().backward()
+    assert x.grad is not None
+    assert (x.grad != 0).float().mean() > 0.99
+    block.eval()
+    ends = block.ranges[0].ends.clone()
+    block(100 * x.detach())
+    torch.testing.assert_close(block.ranges[0].ends, ends)  # only training reads ranges
+
+
 def test_planes_of_part_of_a_batch_are_those_of_the_whole() -> None:
     torch.manual_seed(5)
     model = Codec(SMALL).eval()
@@ -52,8 +102,10 @@ def test_planes_of_part_of_a_batch_are_those_of_the_whole() -> None:
     torch.testing.assert_close(part.picture, whole.picture)
 
 
-def test_a_second_block_starts_as_if_it_were_not_there() -> None:
+def test_what_was_added_to_a_prior_starts_as_if_it_were_not_there() -> None:
     torch.manual_seed(6)
-    wider = Codec(SMALL).plane2.wider
+    plane = Codec(SMALL).plane2
     x = torch.randn(1, SMALL.prior[2], 5, 7).clamp(-8, 7)
-    torch.testing.assert_close(wider(x), x)
+    torch.testing.assert_close(plane.third(plane.wider(x)), x)
+    given = torch.randn(1, plane.apart.conv.in_channels, 5, 7)
+    assert plane.joined(plane.apart(given)).abs().max() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -33,8 +34,8 @@ def codec_names() -> tuple[str, ...]:
 
 
 def default_codec() -> str:
-    """Name of the codec that is used when nobody chooses one."""
-    return "dct"
+    """Name of the codec that is used when nobody chooses one: "hierarchical", or "dct" without onnxruntime."""
+    return "hierarchical" if importlib.util.find_spec("onnxruntime") else "dct"
 
 
 def get_codec(name: str, **options: Any) -> Codec:

@@ -72,7 +72,7 @@ class Sender:
     Args:
         target: the relay, "host:port".
         stream: name of the stream there.
-        codec: registry name or an instance; "dct" when neither it nor a description is given.
+        codec: registry name or an instance; `default_codec()` when neither it nor a description is given.
         quality: 0.0 (smallest) to 1.0 (best), for `codec`; may be changed at any time.
         description: what receivers are told, for a sender of ready-made units; else made from the codec.
         frame_rate: nominal pictures per second, for receivers' information.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from layercast.bitstream.types import MAX_SIDE, PictureInfo
 from layercast.codecs.base import EncodedFrame, LayerInfo
-from layercast.codecs.hierarchical.chooser import Chooser
+from layercast.codecs.hierarchical.digits import Digits
 from layercast.codecs.hierarchical.meter import Meter
 from layercast.codecs.hierarchical.model import Model
 from layercast.codecs.hierarchical.walk import STRIDE, Walk, layer_table
@@ -24,9 +24,6 @@ from layercast.runtime import SessionOptions
 
 GREY = 128
 
-THRIFT = 0.08
-"""Chosen on the validation pictures."""
-
 
 class HierarchicalCodec:
     """The learned flagship codec.
@@ -36,8 +33,6 @@ class HierarchicalCodec:
         provider: execution provider of analysis and synthesis, "auto" or a name.
         threads: threads per network; 0 means all cores this process may use.
         optimise: ONNX Runtime's graph optimisations.
-        thrift: how much the encoder weighs bits when it rounds; 0 rounds to the nearest, 1 takes the
-            trade-off that the networks were trained for at face value.
         self_test: prove at start that the exact prior computes the expected integers here.
 
     Raises:
@@ -54,11 +49,9 @@ class HierarchicalCodec:
         provider: str = "auto",
         threads: int = 0,
         optimise: bool = True,
-        thrift: float = THRIFT,
         self_test: bool = True,
     ) -> None:
         self.model = Model(model, SessionOptions(provider, threads, optimise))
-        self.thrift = thrift
         self.stage_times: Mapping[str, float] = {}
         if self_test:
             self.model.self_test()
@@ -81,13 +74,14 @@ class HierarchicalCodec:
         latents = self.analyse(image, picture)
         clock.spent("analysis")
         walk = Walk(self.model, grid_of(picture), picture.quality_index)
-        chooser = Chooser(self.model, walk, latents, self.thrift)
+        digits = Digits(walk, latents)
         meter = Meter(self.model, walk, latents, picture.quality_index)
+        clock.spent("choice")
         layers = []
         while not walk.complete:
             rows, tables = walk.rows()
             clock.spent("prior")
-            symbols = chooser.symbols()
+            symbols = digits.symbols()
             clock.spent("choice")
             layers.append(encode_symbols(symbols, rows, tables))
             clock.spent("entropy")

@@ -33,31 +33,27 @@ class Meter:
         if walk.layer >= PARTS:
             self._removed.append(walk.expected_removal())
             return
-        part = slice(walk.bounds[walk.layer], walk.bounds[walk.layer + 1])
-        truth = self._latents[part]
-        error = truth - walk.mean[part] * np.float32(MEAN_UNIT)
+        truth = walk.part(self._latents, walk.layer)
+        error = (
+            truth - walk.mean.reshape(truth.shape) * np.float32(MEAN_UNIT)
+            if walk.layer == 0
+            else truth.copy()
+        )
         error -= np.rint(error * np.float32(1 / 9)) * np.float32(9)
         weight = self._channels(walk.layer)
-        self._removed.append(self._energy(truth, weight) - self._energy(error, weight))
+        self._removed.append(energy(truth, weight) - energy(error, weight))
 
     def _channels(self, part: int) -> NDArray[np.float32]:
-        c = [s[1] for s in self._walk.shapes]
+        c = [s[3] for s in self._walk.shapes]
         ends = np.cumsum([0, c[0], c[1], c[2] // 2, c[2] // 2]).tolist()
         return self._weight[ends[part] : ends[part + 1]]
-
-    @staticmethod
-    def _energy(values: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
-        rows = values.reshape(len(weight), -1)
-        return float(np.dot(np.einsum("ij,ij->i", rows, rows), weight))
 
     def gains(self) -> tuple[float, ...]:
         """PSNR in dB that each layer adds, >= 0; the first counts from a mid-grey picture."""
         known, _ = self._walk.known()
         left = 0.0
         for i, (level, truth) in enumerate(zip(known, self._walk.levels(self._latents), strict=True)):
-            left += self._energy(
-                (level - truth).ravel(), self._channels(i) if i < 2 else self._weight[-level.shape[1] :]
-            )
+            left += energy(level - truth, self._channels(i) if i < 2 else self._weight[-level.shape[3] :])
         psnr = []
         for removed in reversed(self._removed):
             psnr.append(-10 * math.log10(max(left * self._unit, 1e-7)))
@@ -65,3 +61,9 @@ class Meter:
         psnr.append(-10 * math.log10(max(left * self._unit, 1e-7)))
         psnr.reverse()
         return tuple(max(0.0, after - before) for before, after in itertools.pairwise(psnr))
+
+
+def energy(values: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
+    """Sum of the squares of values (..., C), weighted by channel."""
+    rows = values.reshape(-1, len(weight))
+    return float(np.dot(np.einsum("ij,ij->j", rows, rows), weight))

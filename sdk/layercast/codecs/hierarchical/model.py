@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
 from layercast.runtime import Session, SessionOptions, keep_freed_memory
@@ -27,7 +28,7 @@ DEFAULT_ENTRY = "hierarchical-1"
 FORMAT = 1
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
-PRIOR_NETWORKS = ("base16", "base8a", "base8b", "plane1", "plane2")
+PRIOR_NETWORKS = ("base16", "base8a", "base8b", "plane1", "plane2", "refresh")
 TRANSFORMS = ("analysis", "synthesis")
 
 
@@ -86,9 +87,9 @@ class Model:
         self.channel_weight: NDArray[np.uint8] = data["channel_weight"]
         self.latent_energy: NDArray[np.float32] = data["latent_energy"]
         self.planes = tuple(PlaneTables(data[f"classes{p}"], int(data[f"class_count{p}"])) for p in (1, 2))
-        self._base_bits = base_costs(self.base_tables)
-        self.trit_bits = trit_costs(self.trit_tables)
-        digest = hashlib.sha256(b"hierarchical")
+        self.refreshes: tuple[int, ...] = tuple(data["refreshes"].tolist())
+        self.surprise = surprises(self.trit_tables)
+        digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION]))
         for name in (*(f"{n}.onnx" for n in PRIOR_NETWORKS), "tables.npz", "base.cdf", "trits.cdf"):
             digest.update(self.files.read(name))
         self.fingerprint = digest.digest()[:16]
@@ -122,12 +123,6 @@ class Model:
         log_lambda = low + quality_index / 255 * (high - low)
         return math.log(255.0) - 0.5 * (math.log(self.step_energy) - log_lambda)
 
-    def base_bits(self, rows: NDArray[np.uint8], symbols: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Bits that plane 0's symbols cost, (N,); beyond COST_LIMIT as at COST_LIMIT."""
-        at = np.clip(symbols, -COST_LIMIT, COST_LIMIT) + COST_LIMIT
-        bits: NDArray[np.float32] = self._base_bits[rows, at]
-        return bits
-
     @property
     def plane_quality(self) -> float:
         """How much quality one plane is worth."""
@@ -147,32 +142,25 @@ class Model:
             )
 
 
-COST_LIMIT = 20
-"""Largest |symbol| of plane 0 whose cost the encoder looks up; larger ones are always rounded to the nearest."""
-
-
-def base_costs(tables: CdfTables) -> NDArray[np.float32]:
-    """(rows, 2 * COST_LIMIT + 1) float32 bits of plane 0's symbols."""
-    symbols = np.arange(-COST_LIMIT, COST_LIMIT + 1, dtype=np.int32)
-    rows = np.repeat(np.arange(len(tables)), len(symbols))
-    costs = tables.cost_bits(np.tile(symbols, len(tables)), rows)
-    return costs.reshape(len(tables), -1).astype(np.float32)
-
-
-def trit_costs(tables: CdfTables) -> NDArray[np.float32]:
-    """(2, KEYS) float32: bits of trits -1 and +1 less those of 0, by row key."""
-    rows = np.arange(len(tables))
-    down, zero, up = (tables.cost_bits(np.full(len(rows), t, np.int32), rows) for t in (-1, 0, 1))
-    costs = np.zeros((2, KEYS), np.float32)
-    costs[:, rows] = down - zero, up - zero
-    costs[:, rows + ROW_MIRROR] = up - zero, down - zero
-    return costs
+def surprises(tables: CdfTables) -> NDArray[np.uint8]:
+    """(KEYS * 9,) uint8: 128 + 64 * (how far a symbol's magnitude grew above its expectation) by
+    `9 key + 3 (trit + 1) + sign + 1`, sign that of the symbol before this plane; from integers alone."""
+    table = np.zeros((KEYS, 3, 3), np.int64)
+    for row in range(len(tables)):
+        down, _, up = tables.row(row).astype(np.int64).tolist()
+        grown, mean = (down + up + 512) >> 10, (up - down + 512) >> 10
+        for trit in (-1, 0, 1):
+            for key, centre in ((row, mean), (row + ROW_MIRROR, -mean)):
+                off = 64 * trit - centre
+                table[key, trit + 1] = -off, 64 * abs(trit) - grown, off
+    clipped: NDArray[np.uint8] = np.clip(table + 128, 0, 255).astype(np.uint8).ravel()
+    return clipped
 
 
 def known_answer(model: Model) -> str:
     """SHA-256 over every integer output of the prior for a fixed pseudo-random input."""
     c32, c16, c8 = model.latents
-    shapes = {"32": (1, c32, 2, 3), "16": (1, c16, 4, 6), "8": (1, c8, 8, 12)}
+    shapes = {"32": (1, 2, 3, c32), "16": (1, 4, 6, c16), "8": (1, 8, 12, c8)}
     state = np.random.RandomState(20)  # the legacy generator: its stream is frozen
     digest = hashlib.sha256()
 
@@ -189,10 +177,11 @@ def known_answer(model: Model) -> str:
     for quality in (0, 255):
         a = model.prior("base16", quality, c32=known["32"])
         b = model.prior("base8a", quality, x16=a["x16"], c16=known["16"])
-        c = model.prior("base8b", quality, x8=b["x8"], c8a=known["8"][:, : c8 // 2])
+        c = model.prior("base8b", quality, x8=b["x8"], c8a=known["8"][..., : c8 // 2])
         p = model.prior("plane1", quality, **values, **rest, x16=b["x16m"], x8=c["x8m"])
         r = model.prior("plane2", quality, **values, **rest, x16=p["y16"], x8=p["y8"])
-        for outputs in (a, b, c, p, r):
+        f = model.prior("refresh", quality, x8=r["y8"], r16=known["16"], r8=known["8"], centre8=known["8"])
+        for outputs in (a, b, c, p, r, f):
             for name in sorted(outputs):
                 digest.update(outputs[name].tobytes())
     return digest.hexdigest()

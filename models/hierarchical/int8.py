@@ -1,0 +1,65 @@
+"""Quantisation-aware training of synthesis: in training its blocks compute as the exported int8 network will.
+
+Static ranges per tensor, symmetric 7-bit weights per channel (7, so that CPUs without VNNI do not saturate). Gradients
+pass where a value was not clipped (Jacob et al. 2018).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEVELS = 255
+WEIGHT_MAX = 63
+
+CLIPPED = 99.99
+"""Per cent of a tensor's values that its int8 range holds. With the whole range (features have long tails) a network
+not trained for int8 lost 1.1 dB at quality 1, with 99.999 % 0.59 dB, with 99.99 % 0.40 dB, with 99.9 % 0.65 dB."""
+
+SAMPLE = 20000
+"""Values of a tensor that its range is read from."""
+
+EVERY, MOMENTUM = 16, 0.1
+"""Steps between two readings, and the weight of a new one."""
+
+
+class Range(nn.Module):
+    """Rounds a tensor to 256 levels of its usual range, when `on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on, self.calls = False, 0
+        self.register_buffer("ends", torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.on:
+            return x
+        if self.training and (self.calls % EVERY == 0):
+            self._read(x.detach())
+        self.calls += 1
+        low, high = self.ends.tolist()
+        scale = max(high - low, 1e-6) / LEVELS
+        return torch.fake_quantize_per_tensor_affine(x, scale, round(-low / scale), 0, LEVELS)
+
+    def _read(self, x: Tensor) -> None:
+        values = torch.sort(x.flatten()[:: max(1, x.numel() // SAMPLE)]).values
+        out = int(len(values) * (1 - CLIPPED / 100) / 2)
+        ends = torch.stack([values[out].clamp_max(0), values[-1 - out].clamp_min(0)])
+        first = bool((self.ends == 0).all())
+        self.ends.copy_(ends if first else self.ends.lerp(ends, MOMENTUM))
+
+
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """`conv(x)` with its weights on the int8 grid."""
+    scale = conv.weight.detach().abs().flatten(1).amax(1).clamp_min(1e-9) / WEIGHT_MAX
+    zero = torch.zeros(len(scale), dtype=torch.int32, device=scale.device)
+    weight = torch.fake_quantize_per_channel_affine(conv.weight, scale, zero, 0, -WEIGHT_MAX, WEIGHT_MAX)
+    return F.conv2d(x, weight, conv.bias, padding=conv.padding, groups=conv.groups)
+
+
+def set_int8(module: nn.Module, on: bool) -> None:
+    """Switch every `Range` below `module`."""
+    for m in module.modules():
+        if isinstance(m, Range):
+            m.on = on

@@ -1,0 +1,38 @@
+"""An encoder's symbols: the nearest integers, as balanced ternary digits.
+
+Weighing bits against error here (rate-distortion optimised quantisation) gains nothing: analysis was trained on the
+rate and has done it already. docs/codecs.md has the measurement.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layercast.codecs.hierarchical.walk import MEAN_UNIT, PARTS, SYMBOL_LIMIT, Walk
+
+LIMIT = 9 * SYMBOL_LIMIT
+
+
+class Digits:
+    """All symbols of one frame.
+
+    Args:
+        walk: the encoder's walk, before its first layer.
+        latents: in final steps, flat float32.
+    """
+
+    def __init__(self, walk: Walk, latents: NDArray[np.float32]) -> None:
+        self._walk = walk
+        whole = latents.copy()
+        whole[: len(walk.mean)] -= walk.mean * np.float32(MEAN_UNIT)
+        np.clip(np.rint(whole, out=whole), -LIMIT, LIMIT, out=whole)
+        thirds, ninths = (np.rint(whole * np.float32(1 / n)) for n in (3, 9))
+        self._planes = [x.astype(np.int16) for x in (ninths, thirds - 3 * ninths, whole - 3 * thirds)]
+
+    def symbols(self) -> NDArray[np.int32]:
+        """Symbols of the layer that the walk's `rows` has just described, (N,) int32."""
+        walk = self._walk
+        if walk.layer < PARTS:
+            return walk.part(self._planes[0], walk.layer).ravel().astype(np.int32)
+        return walk.mirror(self._planes[walk.plane].take(walk.chosen).astype(np.int32))
