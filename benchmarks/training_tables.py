@@ -54,7 +54,7 @@ def section() -> str:
         per_doubling = 100 * (math.log((100 + after) / (100 + before)) / math.log2(last / first))
         parts.append(
             f"From {first:.1f} to {last:.1f} gigapixels the bits changed by {per_doubling:+.1f} % per doubling of the "
-            "pixels seen, each over the PSNR range that it reaches, changes of the networks between the runs included: what a longer run may be "
-            "expected to bring."
+            "pixels seen, each over the PSNR range that it reaches, changes of the networks between the runs included: "
+            "what a longer run may be expected to bring."
         )
     return "\n\n".join(parts)
