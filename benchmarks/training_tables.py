@@ -10,15 +10,15 @@ from typing import Any
 from benchmarks import markdown as md
 from benchmarks.codec_tables import own_results
 from benchmarks.still_tables import compare, published_curves, whole_curve
+from layercast.codecs.hierarchical.model import DEFAULT_ENTRY
 
-ENTRY = "hierarchical-1"
 MEASURED = "kodak_bd_rate_vtm"
 """Key of a run whose weights were exported and measured: per cent of bits over VTM, headers counted."""
 
 
 def ledger() -> list[dict[str, Any]]:
     """The runs behind the shipped weights, in order; the last one carries today's figure."""
-    path = resources.files("layercast.zoo") / ENTRY / "manifest.json"
+    path = resources.files("layercast.zoo") / DEFAULT_ENTRY / "manifest.json"
     runs: list[dict[str, Any]] = json.loads(path.read_bytes())["ledger"]
     stored = own_results().get("hierarchical")
     found = stored and compare(published_curves()["vtm"], whole_curve(stored))
@@ -46,7 +46,7 @@ def section() -> str:
     head = ["run", "device", "steps", "minutes", "gigapixels so far", "bits against VTM, Kodak"]
     parts = [
         "### Training so far",
-        f"The ledger of `{ENTRY}`, as its manifest carries it.",
+        f"The ledger of `{DEFAULT_ENTRY}`, as its manifest carries it.",
         md.table(head, rows),
     ]
     if len(points) > 1:

@@ -200,6 +200,14 @@ class Counts:
         self.base: list[dict[int, int]] = [{} for _ in range(SCALE_ROWS)]
         self.coded: list[list[tuple[np.ndarray, np.ndarray]]] = [[], []]  # rows and channel weights, by plane
 
+    @classmethod
+    def of(cls, codec: HierarchicalCodec, images: list[np.ndarray]) -> Counts:
+        """Of pictures encoded at COUNTED qualities."""
+        counts = cls()
+        for i, image in enumerate(images):
+            counts.add(codec, image, COUNTED[i % len(COUNTED)])
+        return counts
+
     def add(self, codec: HierarchicalCodec, image: np.ndarray, quality: float) -> None:
         info = picture_info(image, quality)
         walk = Walk(codec.model, grid_of(info), info.quality_index)
@@ -303,20 +311,14 @@ def main() -> None:
         path.rename(o.out / f"{name}.onnx")
     entry.set_tables(CdfTables.gaussian(entry.scales), model_rows(), [np.array([-9.0])] * 2)
     entry.write({})
-    codec = HierarchicalCodec(o.out)
-    counts = Counts()
-    for i, image in enumerate(images):
-        counts.add(codec, image, COUNTED[i % len(COUNTED)])
+    counts = Counts.of(HierarchicalCodec(o.out), images)
     p = counts.trit_probabilities()
     thresholds = counts.thresholds(p)
     entry.set_tables(counts.base_tables(entry.scales), p, thresholds)
     entry.write({})
-    codec, counts = (
-        HierarchicalCodec(o.out),
-        Counts(),
-    )  # again, now that there are classes for `refresh` to follow
-    for i, image in enumerate(images):
-        counts.add(codec, image, COUNTED[i % len(COUNTED)])
+    counts = Counts.of(
+        HierarchicalCodec(o.out), images
+    )  # again: now there are classes for `refresh` to follow
     entry.set_tables(counts.base_tables(entry.scales), counts.trit_probabilities(), thresholds)
     entry.write({})
     codec = HierarchicalCodec(o.out)

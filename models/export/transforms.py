@@ -214,9 +214,8 @@ def fix_shape(source: Path, target: Path, height: int, width: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.graph_optimization_level = (
-            ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        )  # folds what follows from sizes
+        # This level folds what follows from sizes, and keeps the graph standard.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         model = onnx.load(options.optimized_model_filepath)

@@ -88,6 +88,10 @@ class Codec(nn.Module):
         low, high = self.config.log_gain(0.0), self.config.log_gain(1.0)
         return (low + q * (high - low))[:, None, None, None]
 
+    def places(self, logs: list[Tensor]) -> list[Tensor]:
+        """The worth that orders each trit in its plane, per level (B, C, H, W), for a plane's log-probabilities."""
+        return [worth(log)[0] * torch.exp(-2 * g) for log, g in zip(logs, self.gain, strict=True)]
+
     def planes(
         self,
         scaled: list[Tensor],
@@ -126,7 +130,7 @@ class Codec(nn.Module):
 
         second = start
         if worths:
-            order = [worth(log)[0] * torch.exp(-2 * g) for log, g in zip(start, self.gain, strict=True)]
+            order = self.places(start)
             digits = [level.trits()[1] for level in levels]
             seen = [torch.zeros_like(t) for t in digits]
             before = [torch.zeros_like(t, dtype=torch.bool) for t in digits]

@@ -254,8 +254,8 @@ class TritHead(nn.Module):
 class PlanePrior(nn.Module):
     """One refinement plane's trits of all levels, from everything the earlier planes say.
 
-    Stride 8, where nine tenths of the bits are, has a second block, `wider`, and in a `large` plane (plane 2, two
-    thirds of all bits) a hidden layer beside the first mixing and a third block.
+    Stride 8, where nine tenths of the bits are, has a second block, `wider`, and in a `large` plane (plane 2, more
+    than half of them) a hidden layer beside the first mixing and a third block.
     """
 
     UP = (24, 16)

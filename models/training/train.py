@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.hierarchical.codec import Codec, Cut, entropy, worth
+from models.hierarchical.codec import Codec, Cut, entropy
 from models.hierarchical.config import Config
 from models.hierarchical.int8 import set_int8
 from models.training.data import Photographs
@@ -73,7 +73,7 @@ def arguments() -> argparse.Namespace:
         "--refined",
         type=int,
         help="samples of a batch that train planes 1 and 2, at least the cut ones (all); few leave the time to the "
-        "transforms when `priors` follows",
+        "transforms when `--finish` follows",
     )
     ap.add_argument("--crop", type=int, default=160)
     ap.add_argument("--rate", type=float, default=1.0, help="factor on every learning rate")
@@ -227,8 +227,7 @@ def worths_of_refresh(model: Codec, x: torch.Tensor) -> tuple[float, float]:
         y * torch.exp(g + model.log_gain(q)) for y, g in zip(model.analysis(x), model.gain, strict=True)
     ]
     _, (_, plane) = model.planes(scaled, q, keep, len(x))
-    pairs = zip(plane.order, model.gain, strict=True)
-    value = torch.cat([(worth(log)[0] * torch.exp(-2 * g)).flatten() for log, g in pairs])
+    value = torch.cat([place.flatten() for place in model.places(plane.order)])
     bits = torch.cat([entropy(log).flatten() for log in plane.order])
     value, at = torch.sort(value, descending=True)
     total = torch.cumsum(bits[at].double(), 0)

@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from models.hierarchical.config import Config
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
 
 from models.export.transforms import FastSynthesis, export_float, fix_shape  # noqa: E402  (imports torch)
-from models.hierarchical.codec import Codec, Cut  # noqa: E402
-from models.hierarchical.config import Config  # noqa: E402
-from models.hierarchical.int8 import set_int8  # noqa: E402
-from models.hierarchical.transforms import Block, Synthesis  # noqa: E402
+from models.hierarchical.codec import Codec, Cut  # noqa: E402  (imports torch)
+from models.hierarchical.int8 import set_int8  # noqa: E402  (imports torch)
+from models.hierarchical.transforms import Block, Synthesis  # noqa: E402  (imports torch)
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))

@@ -34,12 +34,10 @@ class Meter:
             self._removed.append(walk.expected_removal())
             return
         truth = walk.part(self._latents, walk.layer)
-        error = (
-            truth - walk.mean.reshape(truth.shape) * np.float32(MEAN_UNIT)
-            if walk.layer == 0
-            else truth.copy()
-        )
-        error -= np.rint(error * np.float32(1 / 9)) * np.float32(9)
+        error = truth
+        if walk.layer == 0:
+            error = truth - walk.mean.reshape(truth.shape) * np.float32(MEAN_UNIT)
+        error = error - np.rint(error * np.float32(1 / 9)) * np.float32(9)
         weight = self._channels(walk.layer)
         self._removed.append(energy(truth, weight) - energy(error, weight))
 

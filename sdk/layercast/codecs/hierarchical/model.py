@@ -145,14 +145,13 @@ class Model:
 def surprises(tables: CdfTables) -> NDArray[np.uint8]:
     """(KEYS * 9,) uint8: 128 + 64 * (how far a symbol's magnitude grew above its expectation) by
     `9 key + 3 (trit + 1) + sign + 1`, sign that of the symbol before this plane; from integers alone."""
+    down, _, up = tables.frequencies.reshape(-1, 3).astype(np.int64).T[:, :, None]
+    grown, mean = (down + up + 512) >> 10, (up - down + 512) >> 10  # (rows, 1), in 1/64
+    trit = np.array([-1, 0, 1])
     table = np.zeros((KEYS, 3, 3), np.int64)
-    for row in range(len(tables)):
-        down, _, up = tables.row(row).astype(np.int64).tolist()
-        grown, mean = (down + up + 512) >> 10, (up - down + 512) >> 10
-        for trit in (-1, 0, 1):
-            for key, centre in ((row, mean), (row + ROW_MIRROR, -mean)):
-                off = 64 * trit - centre
-                table[key, trit + 1] = -off, 64 * abs(trit) - grown, off
+    for start, centre in ((0, mean), (ROW_MIRROR, -mean)):
+        off = 64 * trit - centre
+        table[start : start + len(tables)] = np.stack([-off, 64 * np.abs(trit) - grown, off], axis=-1)
     clipped: NDArray[np.uint8] = np.clip(table + 128, 0, 255).astype(np.uint8).ravel()
     return clipped
 

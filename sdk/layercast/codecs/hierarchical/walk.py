@@ -116,9 +116,11 @@ class Walk:
 
     def by_channel(self, values: NDArray[Any]) -> NDArray[Any]:
         """A number per channel, stride 32's first, as a flat array with one per symbol."""
+        flat = np.empty(self.bounds[-1], values.dtype)
         ends = np.cumsum([s[3] for s in self.shapes])[:-1]
-        parts = zip(np.split(values, ends), self.shapes, strict=True)
-        return np.concatenate([np.tile(v, s[1] * s[2]) for v, s in parts])
+        for level, of_level in zip(self.levels(flat), np.split(values, ends), strict=True):
+            level[:] = of_level
+        return flat
 
     def rows(self) -> tuple[NDArray[Any], CdfTables]:
         """Table rows of the next layer's symbols, in coding order, and the tables they count in."""
@@ -260,15 +262,9 @@ class Walk:
         self._context = out
         self.keys, self.plane = self._keys(out["centre"], out["tilt"]), plane
         self._surprise = np.full(len(self.keys) if plane == 2 else 0, ZERO, np.uint8)
-        table = self.model.planes[plane - 1].classes
-        index = self.keys.astype(np.int32)
-        start = 0
-        for level in self.levels(index):
-            c = level.shape[3]
-            level += KEYS * self.model.channel_weight[start : start + c].astype(np.int32)
-            start += c
-        self._class_of = table.take(index)
-        self._index = index
+        self._index = self.by_channel(KEYS * self.model.channel_weight.astype(np.int32))
+        self._index += self.keys
+        self._class_of = self.model.planes[plane - 1].classes.take(self._index)
         self.value *= 3
         self._trits = np.zeros(len(self.keys), np.int8)
 
