@@ -19,7 +19,7 @@ import torch
 
 from layercast.codecs.hierarchical.codec import HierarchicalCodec, grid_of, picture_info
 from layercast.codecs.hierarchical.digits import Digits
-from layercast.codecs.hierarchical.model import FORMAT, KEYS, ROW_MIRROR, SKIP, TRANSFORMS, known_answer
+from layercast.codecs.hierarchical.model import FORMAT, KEYS, ROW_MIRROR, TRANSFORMS, known_answer
 from layercast.codecs.hierarchical.walk import PARTS, Walk
 from layercast.entropy import CdfTables
 from layercast.entropy.families import to_frequencies
@@ -39,13 +39,6 @@ from models.training.data import picture_files, read_picture
 LEDGER = Path(__file__).parents[1] / "training" / "ledger.json"
 """Runs that led to the checkpoint that a run started from; a run's own entries travel in its checkpoint."""
 
-CLASSES = (3, 5)
-"""Classes of worth of planes 1 and 2. Each is a layer: eight bytes of header and a few milliseconds."""
-
-REFRESHES = (3, 4)
-"""Classes of plane 2, counted from 0, before which `refresh` runs. With (4, 6) classes and refreshes before (2, 4)
-three validation pictures took 1.2 % more bits; a third refresh saved another 0.1 %."""
-
 NEAR_CERTAIN = (0.0004, 0.003)
 """A trit of plane 1 or 2 whose probability of not being 0 is below this is not coded: it would cost more time than
 it is worth; an error in plane 1 is nine times as dear. Against half and a third of these, 0.1 % of the bits on eight
@@ -54,12 +47,11 @@ validation pictures, and 6 % of the decoding time."""
 COUNTED = (1.0, 0.75, 1.0, 0.5, 0.25, 1.0, 0.0)
 """Qualities of the pictures that tables are counted on, in turn."""
 
-ORDERED_FROM = 0.5
-"""Qualities from here on decide where classes of worth end: equal bits at the best quality alone would leave a third of
-a plane at middle ones to its last class."""
-
 PRIOR_COUNT = 60.0
 """Weight of a row's model against what was counted for it, in symbols."""
+
+BITS_UNIT = 1024
+"""Expected bits in a ranking are integers in 1/1024."""
 
 CHANNEL_WEIGHTS = 16
 """Distinct distortion weights of channels, in steps of half a bit of log2."""
@@ -133,15 +125,14 @@ class Entry:
             "top_mean": top_mean,
             "top_scale": top_scale,
             "latent_energy": energy.astype(np.float32),
-            "refreshes": np.array(REFRESHES),
             "channel_weight": self.steps.astype(np.uint8),
             **{f"bias_{n}": g.bias_table() for n, g in graphs.items() if g.bias_rows},
         }
         self.scales = SCALE_MIN * np.exp(np.arange(SCALE_ROWS) * SCALE_LOG_STEP)
-        self.set_tables(CdfTables.gaussian(self.scales), model_rows(), [np.zeros(0), np.zeros(0)])
+        self.set_tables(CdfTables.gaussian(self.scales), model_rows(), (0.0, 0.0))
 
-    def set_tables(self, base: CdfTables, p: np.ndarray, thresholds: list[np.ndarray]) -> None:
-        """thresholds: per plane, descending log2 worth at which classes end."""
+    def set_tables(self, base: CdfTables, p: np.ndarray, near_certain: tuple[float, float]) -> None:
+        """near_certain: per plane, probability of not being 0 below which a trit is not coded."""
         (self.folder / "base.cdf").write_bytes(base.to_bytes())
         (self.folder / "trits.cdf").write_bytes(trit_tables(p).to_bytes())
         mean = np.zeros(KEYS, np.float32)
@@ -153,16 +144,21 @@ class Entry:
             variance[:, start : start + ROWS] = p[:, 0] + p[:, 2] - (p[:, 2] - p[:, 0]) ** 2
         weight = 2.0 ** (self.lowest + np.arange(CHANNEL_WEIGHTS) / 2)
         self.arrays["trit_energy"] = (variance * weight[:, None]).astype(np.float32).ravel()
-        for plane, ends in enumerate(thresholds, 1):
-            coded = 1 - p[:, 1] >= NEAR_CERTAIN[plane - 1]
-            classes = np.full((CHANNEL_WEIGHTS, KEYS), SKIP, np.uint8)
-            for step in range(CHANNEL_WEIGHTS):
-                value = worth_of(p) + step / 2
-                number = np.searchsorted(-ends, -value).astype(np.uint8)
-                for start in (0, ROW_MIRROR):
-                    classes[step, start : start + ROWS] = np.where(coded, number, SKIP)
-            self.arrays[f"classes{plane}"] = classes.ravel()
-            self.arrays[f"class_count{plane}"] = np.array(len(ends) + 1)
+        bits = -(p * np.log2(p)).sum(1)
+        worth = worth_of(p) + np.arange(CHANNEL_WEIGHTS)[:, None] / 2
+        for plane, limit in enumerate(near_certain, 1):
+            coded = np.zeros(KEYS, bool)
+            entries = np.zeros((CHANNEL_WEIGHTS, KEYS), bool)
+            values = np.zeros((CHANNEL_WEIGHTS, KEYS))
+            for start in (0, ROW_MIRROR):
+                coded[start : start + ROWS] = 1 - p[:, 1] >= limit
+                values[:, start : start + ROWS] = worth
+            entries[:] = coded
+            (order,) = np.nonzero(entries.ravel())
+            order = order[np.argsort(-values.ravel()[order], kind="stable")]
+            rows = order % KEYS % ROW_MIRROR
+            self.arrays[f"coded{plane}"], self.arrays[f"order{plane}"] = coded, order
+            self.arrays[f"bits{plane}"] = np.maximum(np.rint(bits[rows] * BITS_UNIT), 1).astype(np.int64)
 
     def write(self, extra: dict[str, object]) -> None:
         np.savez_compressed(self.folder / "tables.npz", **self.arrays)
@@ -198,7 +194,6 @@ class Counts:
     def __init__(self) -> None:
         self.trits = np.zeros((ROWS, 3))
         self.base: list[dict[int, int]] = [{} for _ in range(SCALE_ROWS)]
-        self.coded: list[list[tuple[np.ndarray, np.ndarray]]] = [[], []]  # rows and channel weights, by plane
 
     @classmethod
     def of(cls, codec: HierarchicalCodec, images: list[np.ndarray]) -> Counts:
@@ -212,7 +207,6 @@ class Counts:
         info = picture_info(image, quality)
         walk = Walk(codec.model, grid_of(info), info.quality_index)
         digits = Digits(walk, codec.analyse(image, info))
-        weights = walk.by_channel(codec.model.channel_weight)
         while not walk.complete:
             rows, _ = walk.rows()
             symbols = digits.symbols()
@@ -222,8 +216,6 @@ class Counts:
                     self.base[row][symbol] = self.base[row].get(symbol, 0) + k
             else:
                 np.add.at(self.trits, (rows, symbols + 1), 1)
-                if quality >= ORDERED_FROM:
-                    self.coded[walk.plane - 1].append((rows.copy(), weights[walk.chosen]))
             walk.put(symbols)
 
     def trit_probabilities(self) -> np.ndarray:
@@ -247,20 +239,6 @@ class Counts:
             rows.append(p / p.sum())
             offsets.append(offset)
         return CdfTables.from_probabilities(rows, offsets, escaped=True)
-
-    def thresholds(self, p: np.ndarray) -> list[np.ndarray]:
-        """Worths that cut each plane into classes of equal bits, for rows of probabilities `p`."""
-        out = []
-        entropy = -(p * np.log2(p)).sum(1)
-        for found, classes in zip(self.coded, CLASSES, strict=True):
-            rows = np.concatenate([r for r, _ in found])
-            worth = worth_of(p)[rows] + np.concatenate([w for _, w in found]) / 2
-            bits = entropy[rows]
-            order = np.argsort(-worth)
-            total = np.cumsum(bits[order])
-            at = np.searchsorted(total, total[-1] * np.arange(1, classes) / classes)
-            out.append(worth[order][at])
-        return out
 
 
 def synthesis_feeds(codec: HierarchicalCodec, images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -309,17 +287,9 @@ def main() -> None:
     floats = export_float(model, o.out)
     for name, path in floats.items():
         path.rename(o.out / f"{name}.onnx")
-    entry.set_tables(CdfTables.gaussian(entry.scales), model_rows(), [np.array([-9.0])] * 2)
     entry.write({})
     counts = Counts.of(HierarchicalCodec(o.out), images)
-    p = counts.trit_probabilities()
-    thresholds = counts.thresholds(p)
-    entry.set_tables(counts.base_tables(entry.scales), p, thresholds)
-    entry.write({})
-    counts = Counts.of(
-        HierarchicalCodec(o.out), images
-    )  # again: now there are classes for `refresh` to follow
-    entry.set_tables(counts.base_tables(entry.scales), counts.trit_probabilities(), thresholds)
+    entry.set_tables(counts.base_tables(entry.scales), counts.trit_probabilities(), NEAR_CERTAIN)
     entry.write({})
     codec = HierarchicalCodec(o.out)
     if o.int8 or o.npu:

@@ -3,13 +3,15 @@
     base16   c32                              -> scale16, x16
     base8a   x16, c16                         -> scale8a, x16m, x8
     base8b   x8, c8a                          -> scale8b, x8m
-    plane1   c*, s*, u*, g*, e* of the three levels, x16, x8  -> centre, tilt (flat), y16, y8
-    plane2   the same                         -> centre, tilt (flat), y8
-    refresh  x8, r16, r8, centre8             -> refreshed8
+
+and for each plane p of 1 and 2:
+    coarse{p}     c*, s*, u*, g*, e* of strides 32 and 16, x16           -> centre, tilt (flat), y16
+    fine{p}       x16, c* and s* of strides 32 and 16 with plane p, c8, s8, u8, g8, e8, x8 -> centre8, tilt8, y16, y8
+    follow{p}_{k} x8, r8, centre8, tilt8, g8                             -> centre8n, tilt8n
 
 c: known value in quarters of the present step + 128; s: 128 + 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v
 the residual so far; e: plane 0's scale index, or plane 1's centre logit; r: 128 + 64 times what a known trit is above
-its expectation. Logits are in 1/16 + 128. Flat outputs hold strides 32, 16, 8. Channels are last everywhere.
+its expectation. Logits are in 1/16 + 128. Flat outputs hold strides 32 and 16. Channels are last everywhere.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from models.hierarchical.prior import (
     TOP_MEAN,
     VALUE,
     BasePrior,
+    Follow,
     Head,
     PlanePrior,
-    Refresh,
     TritHead,
 )
 from models.hierarchical.transforms import hat_basis
@@ -47,7 +49,6 @@ TILTS = TILT_MAX + 1
 ROWS = (CENTRE_MAX - CENTRE_MIN + 1) * TILTS
 assert ROWS < ROW_MIRROR
 
-LEVELS = ("32", "16", "8")
 SIGN = Grid(-1, 1, 0)
 
 
@@ -105,50 +106,69 @@ def base_graphs(base: BasePrior, latents: tuple[int, int, int], basis: Tensor) -
 def logits(g: Graph, module: TritHead, x: Value, u: Value, sign: Value, e: Value) -> tuple[Value, Value]:
     """(centre, tilt) of one level."""
     own, gate = (g.add(g.layer(a, u), g.layer(b, e)) for a, b in zip(module.own, module.earlier, strict=True))
-    centre = g.add(g.layer(module.centre, x), own)
-    gated = g.multiply(sign, g.add(g.layer(module.gate, x), gate))
-    return centre, g.add(g.layer(module.tilt, x), gated)
+    h = g.layer(module.hidden, x)
+    centre = g.add(g.layer(module.centre, h), own)
+    gated = g.multiply(sign, g.add(g.layer(module.gate, h), gate))
+    return centre, g.add(g.layer(module.tilt, h), gated)
 
 
-def plane_graph(module: PlanePrior, plane: int, latents: tuple[int, int, int], basis: Tensor) -> Graph:
-    g = Graph(f"plane{plane}", basis)
-    earlier = SCALE if plane == 1 else LOGIT
-    centres, tilts = [], []
-    x: Value | None = None
-    for i, (level, n) in enumerate(zip(LEVELS, latents, strict=True)):
-        known = [g.input(f"c{level}", n, VALUE), g.input(f"s{level}", n, SIZE, zero=128)]
+class PlaneGraphs:
+    """The graphs of one refinement plane."""
+
+    def __init__(self, module: PlanePrior, plane: int, latents: tuple[int, int, int], basis: Tensor) -> None:
+        self.module, self.plane, self.basis = module, plane, basis
+        self.earlier = SCALE if plane == 1 else LOGIT
+        self.latents = dict(zip(("32", "16", "8"), latents, strict=True))
+
+    def context(self, g: Graph, level: str) -> list[Value]:
+        n = self.latents[level]
+        return [g.input(f"c{level}", n, VALUE), g.input(f"s{level}", n, SIZE, zero=128)]
+
+    def head(self, g: Graph, i: int, x: Value, level: str) -> tuple[Value, Value]:
+        n = self.latents[level]
         u, sign = g.input(f"u{level}", n, OWN), g.input(f"g{level}", n, SIGN, zero=1)
-        e = g.input(f"e{level}", n, earlier)
-        if x is not None:
-            channels = module.mix[i].conv.in_channels - 2 * n - module.UP[i - 1]
-            known += [g.input(f"x{level}", channels, STREAM), g.shuffled(module.up[i - 1], x)]
-        given = g.concat(known)
-        x = g.layer(module.mix[i], given)
-        if i == 2 and module.large:
-            x = g.add(x, g.layer(module.joined, g.layer(module.apart, given)))
-        x = g.block(module.block[i], x)
-        if i == 2:
-            x = g.block(module.wider, x)
-            x = g.block(module.third, x) if module.large else x
-        centre, tilt = logits(g, module.head[i], x, u, sign, e)
-        centres.append(centre)
-        tilts.append(tilt)
-        if i == 2 or (plane == 1 and i):
-            g.output(x, f"y{level}")
-    g.output(g.flat(centres), "centre", rank=1)
-    g.output(g.flat(tilts), "tilt", rank=1)
-    return g
+        return logits(g, self.module.head[i], x, u, sign, g.input(f"e{level}", n, self.earlier))
 
+    def coarse(self) -> Graph:
+        m, g = self.module, Graph(f"coarse{self.plane}", self.basis)
+        x = g.block(m.block[0], g.layer(m.mix[0], g.concat(self.context(g, "32"))))
+        top = self.head(g, 0, x, "32")
+        given = self.context(g, "16")
+        channels = m.mix[1].conv.in_channels - 2 * self.latents["16"] - m.UP[0]
+        given += [g.input("x16", channels, STREAM), g.shuffled(m.up[0], x)]
+        x = g.block(m.block[1], g.layer(m.mix[1], g.concat(given)))
+        for name, pair in zip(("centre", "tilt"), zip(top, self.head(g, 1, x, "16"), strict=True), strict=True):
+            g.output(g.flat(list(pair)), name, rank=1)
+        g.output(x, "y16")
+        return g
 
-def refresh_graph(module: Refresh, latents: tuple[int, int, int], basis: Tensor) -> Graph:
-    g = Graph("refresh", basis)
-    _, n16, n8 = latents
-    context = module.mix.conv.in_channels - n8 - module.UP
-    known = [g.input("x8", context, STREAM), g.input("r8", n8, STREAM)]
-    known.append(g.shuffled(module.up, g.input("r16", n16, STREAM)))
-    x = g.block(module.block, g.layer(module.mix, g.concat(known)))
-    g.output(g.add(g.input("centre8", n8, LOGIT), g.layer(module.head, x)), "refreshed8")
-    return g
+    def fine(self) -> Graph:
+        m, g = self.module, Graph(f"fine{self.plane}", self.basis)
+        up = g.shuffled(m.up32, g.concat(self.context(g, "32")))
+        x = g.input("x16", m.mix[1].conv.out_channels, STREAM)
+        y16 = g.block(m.learned, g.layer(m.learn, g.concat([x, *self.context(g, "16"), up])))
+        channels = m.mix[2].conv.in_channels - 2 * self.latents["8"] - m.UP[1]
+        given = g.concat([*self.context(g, "8"), g.input("x8", channels, STREAM), g.shuffled(m.up[1], y16)])
+        x = g.layer(m.mix[2], given)
+        if m.large:
+            x = g.add(x, g.layer(m.joined, g.layer(m.apart, given)))
+        x = g.block(m.wider, g.block(m.block[2], x))
+        x = g.block(m.third, x) if m.large else x
+        for name, value in zip(("centre8", "tilt8"), self.head(g, 2, x, "8"), strict=True):
+            g.output(value, name)
+        g.output(y16, "y16")
+        g.output(x, "y8")
+        return g
+
+    def follow(self, number: int) -> Graph:
+        m: Follow = self.module.follow[number - 1]
+        g, n = Graph(f"follow{self.plane}_{number}", self.basis), self.latents["8"]
+        x = g.input("x8", m.hidden.conv.in_channels - n, STREAM)
+        h = g.layer(m.hidden, g.concat([x, g.layer(m.around, g.input("r8", n, STREAM))]))
+        g.output(g.add(g.input("centre8", n, LOGIT), g.layer(m.centre, h)), "centre8n")
+        gated = g.multiply(g.input("g8", n, SIGN, zero=1), g.layer(m.gate, h))
+        g.output(g.add(g.input("tilt8", n, LOGIT), gated), "tilt8n")
+        return g
 
 
 def prior_graphs(model: Codec) -> dict[str, Graph]:
@@ -156,7 +176,8 @@ def prior_graphs(model: Codec) -> dict[str, Graph]:
     c = model.config
     basis = quality_basis(c.knots)
     graphs = base_graphs(model.base, c.latents, basis)
-    graphs["plane1"] = plane_graph(model.plane1, 1, c.latents, basis)
-    graphs["plane2"] = plane_graph(model.plane2, 2, c.latents, basis)
-    graphs["refresh"] = refresh_graph(model.refresh, c.latents, basis)
+    for plane, module in enumerate((model.plane1, model.plane2), 1):
+        maker = PlaneGraphs(module, plane, c.latents, basis)
+        made = [maker.coarse(), maker.fine(), *(maker.follow(k) for k in range(1, module.classes))]
+        graphs |= {g.name: g for g in made}
     return graphs

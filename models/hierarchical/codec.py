@@ -15,12 +15,10 @@ from models.hierarchical.prior import (
     LOGIT,
     SCALE,
     BasePrior,
+    Known,
     Level,
     PlanePrior,
-    Refresh,
-    Trits,
     base_width,
-    surprise,
 )
 from models.hierarchical.transforms import Analysis, Synthesis, hat_basis
 
@@ -35,7 +33,8 @@ class Cut:
     Attributes:
         levels: parts of plane 0 that arrive, 1..4 of (z32, z16, z8's halves).
         plane: 0: planes 1 and 2 are missing; 1 or 2: that plane is the one cut inside.
-        share: 0..1, share of the cut plane's symbols, in order of worth, that arrive.
+        share: 0..1, share of the cut plane's bits at stride 8, in order of worth, that arrive; strides 32 and 16
+            arrive when it is above 0.
     """
 
     levels: Tensor
@@ -59,12 +58,19 @@ class Result:
 
 
 @dataclass
-class Logs:
-    """Log-probabilities (3, B, C, H, W) of one plane's trits, per level: those they are coded with, and those that
-    order them (`refresh` changes the first only)."""
+class Plane:
+    """One refinement plane, per level.
+
+    Attributes:
+        coded: (3, B, C, H, W) log-probabilities that trits are coded with.
+        mean: (B, C, H, W) expected trits when the plane begins.
+        place: (B, C, H, W) 0..1, where in the plane a trit arrives: 0 at strides 32 and 16, at stride 8 in order of
+            worth, counted in bits.
+    """
 
     coded: list[Tensor]
-    order: list[Tensor]
+    mean: list[Tensor]
+    place: list[Tensor]
 
 
 class Codec(nn.Module):
@@ -75,9 +81,9 @@ class Codec(nn.Module):
         self.gain = nn.ParameterList([nn.Parameter(torch.zeros(1, n, 1, 1)) for n in config.latents])
         self.direct = DirectPrior(config)
         self.base = BasePrior(config)
-        self.plane1 = PlanePrior(config, (config.prior[1], base_width(config)), SCALE)
-        self.plane2 = PlanePrior(config, (config.prior[1], config.prior[2]), LOGIT, large=True)
-        self.refresh = Refresh(config)
+        (_, w16, w8), (first, second) = config.prior, config.classes
+        self.plane1 = PlanePrior(config, (w16, base_width(config)), SCALE, first)
+        self.plane2 = PlanePrior(config, (w16, w8), LOGIT, second, large=True)
 
     def set_exact(self, exact: bool) -> None:
         """Run the exact prior on its integer grids (quantisation-aware) or in floats."""
@@ -88,18 +94,9 @@ class Codec(nn.Module):
         low, high = self.config.log_gain(0.0), self.config.log_gain(1.0)
         return (low + q * (high - low))[:, None, None, None]
 
-    def places(self, logs: list[Tensor]) -> list[Tensor]:
-        """The worth that orders each trit in its plane, per level (B, C, H, W), for a plane's log-probabilities."""
-        return [worth(log)[0] * torch.exp(-2 * g) for log, g in zip(logs, self.gain, strict=True)]
-
     def planes(
-        self,
-        scaled: list[Tensor],
-        q: Tensor,
-        keep: Tensor,
-        refined: int,
-        worths: tuple[float, float] | None = None,
-    ) -> tuple[list[Level], list[Logs]]:
+        self, scaled: list[Tensor], q: Tensor, keep: Tensor, refined: int
+    ) -> tuple[list[Level], list[Plane]]:
         """Symbols of every plane and what the exact prior says of them, teacher-forced.
 
         Args:
@@ -107,8 +104,6 @@ class Codec(nn.Module):
             q: (B,) quality.
             keep: (B, 4) parts of plane 0 that arrive.
             refined: planes 1 and 2 are computed for so many samples at the end.
-            worths: worths from which on plane 2's trits are known when `refresh` runs for the first and for the
-                second time; None runs it never.
 
         Returns:
             Plane 0's levels of all samples, and planes 1 and 2 of the refined ones.
@@ -118,32 +113,32 @@ class Codec(nn.Module):
         unit, late = 2.0**SCALE.fraction, slice(len(q) - refined, None)
         levels = [Level(*(t[late] for t in vars(level).values())) for level in every]
         context, basis = [c[late] for c in context], basis[late]
-        values = [v.value.detach() for v in levels]
-        trits, context = self.plane1(
-            values, [v.symbol for v in levels], [v.index / unit for v in levels], context, basis
-        )
-        first = [t.log_probabilities() for t in trits]
-        thirds = [v.thirds for v in levels]
-        values = [3 * v.mean.detach() + t for v, t in zip(levels, thirds, strict=True)]
-        trits, context = self.plane2(values, thirds, [t.centre for t in trits], context, basis)
-        start = [t.log_probabilities() for t in trits]
+        known = [Known(v.value.detach(), v.symbol, v.index / unit) for v in levels]
+        digits, planes = [level.trits() for level in levels], []
+        weight = torch.exp(-2 * self.gain[2].detach())
+        for number, module in enumerate((self.plane1, self.plane2)):
+            trits = [d[number] for d in digits]
+            now = [Known(3 * k.value + t, 3 * k.size + t, k.own) for k, t in zip(known, trits, strict=True)]
+            coarse, x16 = module.coarse(known[:2], context[0], basis)
+            fine, context = module.fine(now[:2], known[2], (x16, context[1]), basis)
+            logs = [t.log_probabilities() for t in (*coarse, fine)]
+            place = [*(torch.zeros_like(t) for t in trits[:2]), places(logs[2].detach(), weight)]
+            last = module.followed(context[1], fine, logs[2], place[2], trits[2], known[2].size)
+            planes.append(Plane([*logs[:2], last], [mean_of(x.detach()) for x in logs], place))
+            known = [
+                Known(n.value, n.size, t.centre) for n, t in zip(now, (*coarse, fine), strict=True)
+            ]
+        return every, planes
 
-        second = start
-        if worths:
-            order = self.places(start)
-            digits = [level.trits()[1] for level in levels]
-            seen = [torch.zeros_like(t) for t in digits]
-            before = [torch.zeros_like(t, dtype=torch.bool) for t in digits]
-            for limit in worths:
-                known = [o >= limit for o in order]
-                for i in (1, 2):
-                    new = surprise(digits[i], second[i], thirds[i]) * (known[i] & ~before[i])
-                    seen[i] = seen[i] + new
-                before = known
-                centre = self.refresh(context[1], seen[1], seen[2], trits[2].centre)
-                later = Trits(centre, trits[2].tilt, self.exact).log_probabilities()
-                second = [*start[:2], torch.where(known[2], second[2], later)]
-        return every, [Logs(first, first), Logs(second, start)]
+    def hard_bits(self, scaled: list[Tensor], q: Tensor) -> list[Tensor]:
+        """Bits per sample (B,) of each plane's rounded symbols, of whole streams; latents in final steps."""
+        keep = torch.ones(len(q), 4, device=q.device)
+        levels, planes = self.planes(scaled, q, keep, len(q))
+        bits = [sum(level.bits(y, None).sum((1, 2, 3)) for level, y in zip(levels, scaled, strict=True))]
+        for number, plane in enumerate(planes):
+            trits = (level.trits()[number] for level in levels)
+            bits.append(sum(trit_bits(log, trit) for log, trit in zip(plane.coded, trits, strict=True)))
+        return bits
 
     def forward(
         self,
@@ -153,7 +148,6 @@ class Codec(nn.Module):
         full: int,
         hard: bool = False,
         refined: int | None = None,
-        worths: tuple[float, float] | None = None,
     ) -> Result:
         """Encode and decode.
 
@@ -165,14 +159,13 @@ class Codec(nn.Module):
             hard: bits of rounded symbols instead of noisy ones, of plane 0 and of the direct prior.
             refined: planes 1 and 2 are computed for so many samples at the end, at least those that are cut; None
                 for all.
-            worths: as for `planes`.
         """
         refined = len(x) if refined is None else max(refined, len(x) - full)
         early, late = len(x) - refined, slice(len(x) - refined, None)
         gains = [g + self.log_gain(q) for g in self.gain]
         scaled = [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
         keep = (cut.levels[:, None] > torch.arange(4, device=x.device)).float()
-        levels, (first, second) = self.planes(scaled, q, keep, refined, worths)
+        levels, (first, second) = self.planes(scaled, q, keep, refined)
 
         bits0, bits1, bits2, rounded, latents, precision = 0, 0, 0, [], [], []
         whole = (cut.levels[late] == 4).float()
@@ -188,10 +181,13 @@ class Codec(nn.Module):
             known, missing = [rounded[i][:full]], [torch.zeros(full, device=x.device)]
             if full < len(x):
                 with torch.no_grad():
-                    logs = tuple(plane.order[i][:, full - early :] for plane in (first, second))
                     end = Level(*(t[full:] for t in vars(level).values()))
                     kept = keep_of(i, keep[full:], y)
-                    part, planes = cut_level(end, logs, ends, kept, self.gain[i].detach())
+                    means, places = (
+                        tuple(t[i][full - early :] for t in (getattr(first, n), getattr(second, n)))
+                        for n in ("mean", "place")
+                    )
+                    part, planes = cut_level(end, means, places, ends, kept)
                     known.append(part)
                     missing.append(planes)
             latents.append(torch.cat(known) * torch.exp(-gains[i]))
@@ -221,36 +217,52 @@ def entropy(log_p: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(0) * BITS
 
 
-def worth(log_p: Tensor) -> tuple[Tensor, Tensor]:
-    """(variance of the trit / its entropy in bits, mean of the trit)."""
+def mean_of(log_p: Tensor) -> Tensor:
+    """Expected trit, for natural logarithms (3, ...)."""
     p = log_p.exp()
-    mean = p[2] - p[0]
-    return (p[0] + p[2] - mean**2) / entropy(log_p).clamp_min(1e-4), mean
+    return p[2] - p[0]
+
+
+def places(log_p: Tensor, weight: Tensor) -> Tensor:
+    """Each trit's place in its sample's order of worth, (B, C, H, W) in (0, 1], counted in expected bits.
+
+    Args:
+        log_p: (3, B, C, H, W).
+        weight: what an error in each channel weighs, broadcast to (B, C, H, W).
+    """
+    p, bits = log_p.exp(), entropy(log_p)
+    worth = (p[0] + p[2] - mean_of(log_p) ** 2) / bits.clamp_min(1e-4) * weight
+    order = torch.argsort(worth.flatten(1), 1, descending=True)
+    total = torch.cumsum(torch.gather(bits.flatten(1), 1, order).double(), 1)
+    share = (total / total[:, -1:]).clamp(1e-6, 1).to(bits.dtype)
+    return torch.empty_like(share).scatter_(1, order, share).view_as(bits)
 
 
 def cut_level(
-    level: Level, logs: tuple[Tensor, Tensor], cut: Cut, keep: Tensor, gain: Tensor
+    level: Level, means: tuple[Tensor, Tensor], places: tuple[Tensor, Tensor], cut: Cut, keep: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(what a receiver knows of one level's latents in final steps, planes missing per sample on average)."""
-    (worth1, mean1), (worth2, mean2) = worth(logs[0]), worth(logs[1])
-    weight = torch.exp(-2 * gain)
-    in1, in2 = taken(worth1 * weight, cut, 1), taken(worth2 * weight, cut, 2)
-    base, third = 9 * level.value, 9 * level.mean + 3 * level.thirds
-    whole1 = (in1.flatten(1).amin(1) > 0)[:, None, None, None]
-    known = torch.where(in1 > 0, third + mean2 * whole1, base + 3 * mean1 * keep)
+    """(what a receiver knows of one level's latents in final steps, planes missing per sample on average).
+
+    A symbol that a plane has not reached stands at its mean, once the network that tells it has run: that of strides
+    32 and 16 when the plane before is complete, that of stride 8 when theirs are known.
+    """
+    in1, in2 = (taken(place, cut, plane) for plane, place in enumerate(places, 1))
+    fine = bool((places[0] > 0).any())
+    first = cut.levels == 4
+    second = first & ((cut.plane > 1) | ((cut.plane == 1) & (cut.share >= 1)))
+    if fine:
+        first = first & ((cut.plane > 1) | ((cut.plane == 1) & (cut.share > 0)))
+        second = second & (cut.plane > 1) & (cut.share > 0)
+    told1, told2 = (t.float()[:, None, None, None] for t in (first, second))
+    known = torch.where(
+        in1 > 0, 9 * level.mean + 3 * level.thirds + means[1] * told2, 9 * level.value + 3 * means[0] * told1
+    )
     known = torch.where(in2 > 0, 9 * level.mean + level.final, known)
     missing = 3 - keep * (1 + in1 + in2)
     return known, missing.mean((1, 2, 3))
 
 
-def taken(value: Tensor, cut: Cut, plane: int) -> Tensor:
-    """Which symbols of `plane` arrive, by threshold on their worth: (B, C, H, W) of 0 and 1."""
-    flat = value.flatten(1)
-    sample = flat[:, :: max(1, flat.shape[1] // 2000)]
-    order = torch.sort(sample, 1).values
-    at = ((1 - cut.share) * (order.shape[1] - 1)).long().clamp(0, order.shape[1] - 1)
-    threshold = torch.gather(order, 1, at[:, None])
-    share = torch.where(cut.plane == plane, cut.share, (cut.plane > plane).float())
-    inside = (flat >= threshold).float()
-    inside = torch.where((share <= 0)[:, None], 0.0, torch.where((share >= 1)[:, None], 1.0, inside))
-    return inside.view_as(value)
+def taken(place: Tensor, cut: Cut, plane: int) -> Tensor:
+    """Which symbols of `plane` arrive, by their place in it: (B, C, H, W) of 0 and 1."""
+    share = torch.where(cut.plane == plane, cut.share, (cut.plane > plane).float())[:, None, None, None]
+    return ((place <= share) & (share > 0)).to(place.dtype)

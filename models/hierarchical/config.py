@@ -41,6 +41,7 @@ class Config:
         width4: feature channels of synthesis at stride 4.
         depths: blocks of analysis and synthesis at strides 32, 16, 8.
         prior: hidden channels of the priors at strides 32, 16, 8.
+        classes: classes of worth of stride 8's trits in planes 1 and 2; each is a layer.
         log_lambda: natural logarithms of lambda at quality 0 and 1 (rate in bits per pixel, distortion
             lambda * 255**2 * MSE over RGB in [0, 1]).
         step_energy: final step**2 * lambda, in units of (1/255)**2 (TRAINING.md: 26).
@@ -52,6 +53,7 @@ class Config:
     width4: int = 40
     depths: tuple[int, int, int] = (1, 2, 3)
     prior: tuple[int, int, int] = (48, 64, 80)
+    classes: tuple[int, int] = (2, 4)
     log_lambda: tuple[float, float] = (math.log(0.0007), math.log(0.16))
     step_energy: float = 26.0
     knots: int = 8

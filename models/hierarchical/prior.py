@@ -1,9 +1,9 @@
 """Priors: what each symbol's distribution is, given what has been decoded.
 
-`BasePrior` codes plane 0 level by level (stride 8 in two groups). `PlanePrior` gives plane 1's or 2's trits of
-all levels at once from what is known when the plane begins, so that the order of worth inside the plane is
-decodable and a plane costs one call of its network. `Refresh` corrects them once some are known. All are made of
-fixed-point layers (`fixed`).
+`BasePrior` codes plane 0 level by level (stride 8 in two groups). A `PlanePrior` codes plane 1's or 2's trits: those
+of strides 32 and 16 first; from them and from what is known when the plane begins it gives all of stride 8's, which
+sets their order of worth; and before every class of worth but the first a `Follow` corrects those to come by those
+that have come. All are made of fixed-point layers (`fixed`).
 
 A trit's distribution is the exponential family with a centre logit c and a tilt logit d:
 P(-1) : P(0) : P(+1) = exp(-d) : exp(c) : exp(d). It covers every distribution on three values, its two numbers
@@ -50,7 +50,7 @@ OWN = Grid(0, 2, 0)
 """A symbol's own residual so far, min(|v|, 2), as it enters its logits."""
 
 SURPRISE = 64
-"""A known trit enters `Refresh` as SURPRISE times what it is above its expectation, rounded, on STREAM's integers."""
+"""A known trit enters `Follow` as SURPRISE times what it is above its expectation, rounded, on STREAM's integers."""
 
 UP16, UP8 = 32, 40
 """Channels that one level's context hands to the next finer one."""
@@ -226,12 +226,18 @@ class TritHead(nn.Module):
     """Context -> trit logits, adding what a symbol's own earlier planes say by per-channel coefficients.
 
     centre = c + a1 u + a2 e;  tilt = h + sign(v) (g + b1 u + b2 e), where v is the symbol's residual so far in the
-    previous plane's steps, u = min(|v|, 2), and e its previous scale index / 8 or centre logit.
+    previous plane's steps, u = min(|v|, 2), and e its previous scale index / 8 or centre logit; c, h and g come from
+    a hidden layer (without it plane 2 took 8 % more bits).
     """
+
+    HIDDEN = 6 / 5
+    """Hidden channels for each channel of context."""
 
     def __init__(self, width: int, n: int, previous: Grid) -> None:
         super().__init__()
-        self.centre, self.tilt, self.gate = (FixedConv(width, n, STREAM, LOGIT) for _ in range(3))
+        hidden = int(width * self.HIDDEN)
+        self.hidden = FixedConv(width, hidden, STREAM, HIDDEN)
+        self.centre, self.tilt, self.gate = (FixedConv(hidden, n, HIDDEN, LOGIT) for _ in range(3))
         self.own = nn.ModuleList([FixedConv(n, n, OWN, LOGIT, depthwise=True) for _ in range(2)])
         self.earlier = nn.ModuleList([FixedConv(n, n, previous, LOGIT, depthwise=True) for _ in range(2)])
         for conv in (self.centre, self.tilt, self.gate, *self.own, *self.earlier):
@@ -239,20 +245,69 @@ class TritHead(nn.Module):
             conv.conv.bias.data.zero_()
 
     def forward(self, x: Tensor, v: Tensor, e: Tensor) -> Trits:
-        exact = self.centre.exact
-        u = v.abs().clamp_max(2)
-
-        def add(a: Tensor, b: Tensor) -> Tensor:
-            return LOGIT.snap(a + b, False)
-
+        u, h = v.abs().clamp_max(2), self.hidden(x)
         own, gate = (add(a(u), b(e)) for a, b in zip(self.own, self.earlier, strict=True))
-        centre = add(self.centre(x), own)
-        tilt = add(self.tilt(x), v.sign() * add(self.gate(x), gate))
-        return Trits(centre, tilt, exact)
+        centre = add(self.centre(h), own)
+        tilt = add(self.tilt(h), signed(v, add(self.gate(h), gate)))
+        return Trits(centre, tilt, self.centre.exact)
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """Saturating sum of logits."""
+    return LOGIT.snap(a + b, False)
+
+
+def signed(v: Tensor, gate: Tensor) -> Tensor:
+    """sign(v) times logits, saturating: -128 has no opposite."""
+    return LOGIT.snap(v.sign() * gate, False)
+
+
+class Follow(nn.Module):
+    """New logits of stride 8's trits of a plane that are still to come, once worthier ones are known.
+
+    They see how much larger than expected (`surprise`) the known ones turned out, in all channels, there and around.
+    """
+
+    HIDDEN = 64
+
+    def __init__(self, width: int, n: int) -> None:
+        super().__init__()
+        self.around = FixedConv(n, n, STREAM, STREAM, depthwise=True, size=5)
+        self.hidden = FixedConv(width + n, self.HIDDEN, STREAM, HIDDEN)
+        self.centre, self.gate = (FixedConv(self.HIDDEN, n, HIDDEN, LOGIT) for _ in range(2))
+        for conv in (self.around, self.centre, self.gate):
+            nn.init.zeros_(conv.conv.weight)
+            nn.init.zeros_(conv.conv.bias)
+        self.around.conv.weight.data[:, :, 2, 2] = 1
+
+    def forward(self, x: Tensor, known: Tensor, start: Trits, v: Tensor) -> Trits:
+        """x: the plane's context; known: surprises, 0 where not known; start: as the plane gave them; v: residuals
+        before the plane."""
+        h = self.hidden(torch.cat([x, self.around(known)], 1))
+        tilt = add(start.tilt, signed(v, self.gate(h)))
+        return Trits(add(start.centre, self.centre(h)), tilt, start.exact)
+
+
+@dataclass
+class Known:
+    """What is known of one level's symbols: all tensors (B, C, H, W).
+
+    Attributes:
+        value: in the last complete plane's steps, with the mean.
+        size: residual in those steps, integers.
+        own: plane 0's scale index / 8, or plane 1's centre logit.
+    """
+
+    value: Tensor
+    size: Tensor
+    own: Tensor
+
+    def context(self) -> list[Tensor]:
+        return [context_value(self.value), SIZE.snap(self.size.abs() / 2, False)]
 
 
 class PlanePrior(nn.Module):
-    """One refinement plane's trits of all levels, from everything the earlier planes say.
+    """One refinement plane's trits, from everything the earlier planes say.
 
     Stride 8, where nine tenths of the bits are, has a second block, `wider`, and in a `large` plane (plane 2, more
     than half of them) a hidden layer beside the first mixing and a third block.
@@ -264,20 +319,19 @@ class PlanePrior(nn.Module):
     MIXED = 2
     """Hidden channels beside the first mixing, times the width."""
 
-    def __init__(self, c: Config, context: tuple[int, int], previous: Grid, large: bool = False) -> None:
+    def __init__(
+        self, c: Config, context: tuple[int, int], previous: Grid, classes: int, large: bool = False
+    ) -> None:
         super().__init__()
-        (w32, w16, w8), k = c.prior, c.knots
+        (n32, n16, n8), (w32, w16, w8), k = c.latents, c.prior, c.knots
         self.mix, self.block, self.head = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.wider = FixedBlock(w8, w8 * 3 // 2)
-        self.large = large
+        self.classes, self.large = classes, large
         if large:
-            inputs = 2 * c.latents[2] + context[1] + self.UP[1]
+            inputs = 2 * n8 + context[1] + self.UP[1]
             self.apart = FixedConv(inputs, self.MIXED * w8, STREAM, HIDDEN, knots=k)
             self.joined = FixedConv(self.MIXED * w8, w8, HIDDEN, STREAM)
             self.third = FixedBlock(w8, w8 * 3)
-        for conv in (self.wider.b, *((self.joined, self.third.b) if large else ())):
-            nn.init.zeros_(conv.conv.weight)  # so that training can go on from a smaller prior
-            nn.init.zeros_(conv.conv.bias)
         self.up = nn.ModuleList(
             [FixedConv(w32, 4 * self.UP[0], STREAM, STREAM), FixedConv(w16, 4 * self.UP[1], STREAM, STREAM)]
         )
@@ -286,32 +340,69 @@ class PlanePrior(nn.Module):
             self.mix.append(FixedConv(inputs, w, STREAM, STREAM, knots=k))
             self.block.append(FixedBlock(w, w if i == 0 else w * 3 // 2))
             self.head.append(TritHead(w, n, previous))
+        self.up32 = FixedConv(2 * n32, 4 * self.UP[0], STREAM, STREAM)
+        self.learn = FixedConv(w16 + 2 * n16 + self.UP[0], w16, STREAM, STREAM)
+        self.learned = FixedBlock(w16, w16)
+        self.follow = nn.ModuleList([Follow(w8, n8) for _ in range(classes - 1)])
 
-    def forward(
-        self,
-        values: list[Tensor],
-        sizes: list[Tensor],
-        own: list[Tensor],
-        context: list[Tensor],
-        basis: Tensor,
-    ) -> tuple[list[Trits], list[Tensor]]:
-        """values: known values in the previous plane's steps; sizes: residuals so far in those steps (integers);
-        own: previous scale index / 8 or centre logit; context: at strides 16 and 8 from the previous plane."""
-        trits, contexts = [], []
-        for i in range(3):
-            known = [context_value(values[i]), SIZE.snap(sizes[i].abs() / 2, False)]
-            if i:
-                known += [context[i - 1], F.pixel_shuffle(self.up[i - 1](contexts[-1]), 2)]
-            given = torch.cat(known, 1)
-            x = self.mix[i](given, basis)
-            if i == 2 and self.large:
-                x = STREAM.snap(x + self.joined(self.apart(given, basis)), False)
-            x = self.block[i](x)
-            if i == 2:
-                x = self.third(self.wider(x)) if self.large else self.wider(x)
-            contexts.append(x)
-            trits.append(self.head[i](contexts[-1], sizes[i], own[i]))
-        return trits, contexts[1:]
+    def coarse(
+        self, known: list[Known], context16: Tensor, basis: Tensor
+    ) -> tuple[tuple[Trits, Trits], Tensor]:
+        """Trits of strides 32 and 16, and the context at stride 16.
+
+        Args:
+            known: of strides 32 and 16.
+            context16: from the previous plane, at stride 16.
+            basis: (B, knots) spline basis of the quality.
+        """
+        top, middle = known
+        x = self.block[0](self.mix[0](torch.cat(top.context(), 1), basis))
+        up = F.pixel_shuffle(self.up[0](x), 2)
+        y = self.block[1](self.mix[1](torch.cat([*middle.context(), context16, up], 1), basis))
+        return (self.head[0](x, top.size, top.own), self.head[1](y, middle.size, middle.own)), y
+
+    def fine(
+        self, now: list[Known], known: Known, context: tuple[Tensor, Tensor], basis: Tensor
+    ) -> tuple[Trits, list[Tensor]]:
+        """Trits of stride 8, and the contexts at strides 16 and 8.
+
+        Args:
+            now: of strides 32 and 16, with this plane's trits.
+            known: of stride 8.
+            context: at stride 16 as `coarse` gave it, at stride 8 from the previous plane.
+            basis: (B, knots) spline basis of the quality.
+        """
+        x16, x8 = context
+        up = F.pixel_shuffle(self.up32(torch.cat(now[0].context(), 1)), 2)
+        y16 = self.learned(self.learn(torch.cat([x16, *now[1].context(), up], 1)))
+        up = F.pixel_shuffle(self.up[1](y16), 2)
+        given = torch.cat([*known.context(), x8, up], 1)
+        x = self.mix[2](given, basis)
+        if self.large:
+            x = STREAM.snap(x + self.joined(self.apart(given, basis)), False)
+        x = self.wider(self.block[2](x))
+        if self.large:
+            x = self.third(x)
+        return self.head[2](x, known.size, known.own), [y16, x]
+
+    def followed(
+        self, x: Tensor, start: Trits, logs: Tensor, place: Tensor, digit: Tensor, size: Tensor
+    ) -> Tensor:
+        """Log-probabilities (3, B, C, H, W) that stride 8's trits are coded with.
+
+        Args:
+            x: context at stride 8.
+            start: as `fine` gave them; logs: their log-probabilities.
+            place: 0..1, each trit's place in the order of worth, in bits.
+            digit: the trits; size: residuals before the plane.
+        """
+        number = (place * self.classes).ceil() - 1
+        known = torch.zeros_like(digit)
+        for i, follow in enumerate(self.follow):
+            known = known + surprise(digit, logs, size) * (number == i)
+            later = follow(x, known, start, size).log_probabilities()
+            logs = torch.where(number > i, later, logs)
+        return logs
 
 
 def surprise(trit: Tensor, log_p: Tensor, value: Tensor) -> Tensor:
@@ -325,28 +416,3 @@ def surprise(trit: Tensor, log_p: Tensor, value: Tensor) -> Tensor:
     p = log_p.detach().exp()
     grown = torch.where(value == 0, trit.abs() - p[0] - p[2], value.sign() * (trit - p[2] + p[0]))
     return STREAM.snap(torch.round(grown * SURPRISE) / 2.0**STREAM.fraction, False)
-
-
-class Refresh(nn.Module):
-    """New centre logits for stride 8's trits of plane 2 that are still to come, once worthier ones are known.
-
-    One network for every such occasion: what is not known yet has no surprise.
-    """
-
-    UP = 16
-    """Channels that stride 16 hands to stride 8."""
-
-    def __init__(self, c: Config) -> None:
-        super().__init__()
-        (_, n16, n8), w = c.latents, c.prior[2]
-        self.up = FixedConv(n16, 4 * self.UP, STREAM, STREAM)
-        self.mix = FixedConv(w + n8 + self.UP, w, STREAM, STREAM)
-        self.block = FixedBlock(w, w * 3 // 2)
-        self.head = FixedConv(w, n8, STREAM, LOGIT)
-        nn.init.zeros_(self.head.conv.weight)
-        nn.init.zeros_(self.head.conv.bias)
-
-    def forward(self, context: Tensor, surprise16: Tensor, surprise8: Tensor, centre: Tensor) -> Tensor:
-        """context: plane 2's at stride 8; surprise*: 0 where not known; centre: as plane 2 gave it."""
-        known = [context, surprise8, F.pixel_shuffle(self.up(surprise16), 2)]
-        return LOGIT.snap(centre + self.head(self.block(self.mix(torch.cat(known, 1)))), False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+CHUNK = 8
+"""Crops whose latents are computed at once."""
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -74,3 +78,31 @@ class Photographs:
                 )
             out.append(patch.clamp(0, 1))
         return torch.cat(out).contiguous(memory_format=torch.channels_last)
+
+
+class Latents:
+    """Latents of random crops, computed once: what an exact prior is trained on when analysis stands still.
+
+    Args:
+        photographs: where crops come from.
+        latents: crops (B, 3, H, W) -> latents of every level, (B, C, H, W) each.
+        count: crops that are held, as float16.
+    """
+
+    def __init__(
+        self, photographs: Photographs, latents: Callable[[Tensor], list[Tensor]], count: int
+    ) -> None:
+        self.photographs, self.latents, self.count = photographs, latents, count
+        self.held: list[list[Tensor]] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Replace the oldest quarter."""
+        del self.held[: max(len(self.held) // 4, 1)]
+        while len(self.held) * CHUNK < self.count:
+            self.held.append([y.half() for y in self.latents(self.photographs.batch(CHUNK))])
+        self.levels = [torch.cat(level) for level in zip(*self.held, strict=True)]
+
+    def batch(self, size: int) -> list[Tensor]:
+        chosen = torch.randint(len(self.levels[0]), (size,))
+        return [level[chosen].float() for level in self.levels]

@@ -19,7 +19,6 @@ def evaluate(
     folder: str | Path,
     qualities: tuple[float, ...] = QUALITIES,
     crop: int | None = None,
-    worths: tuple[float, float] | None = None,
 ) -> list[dict[str, float]]:
     """One row per quality: bpp of the direct prior, of each plane, PSNR (RGB, 8 bit), the training loss."""
     device = next(model.parameters()).device
@@ -30,7 +29,7 @@ def evaluate(
         for path in files:
             x = to_tensor(path, crop).to(device)
             q = torch.full((1,), quality, device=device)
-            result = model(x, q, Cut.none(1, x.device), full=1, hard=True, worths=worths)
+            result = model(x, q, Cut.none(1, x.device), full=1, hard=True)
             pixels = x.shape[2] * x.shape[3]
             mse = ((result.picture.clamp(0, 1) * 255).round() - x * 255).pow(2).mean()
             bits = [result.direct.item(), *(p.item() for p in result.planes)]

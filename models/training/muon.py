@@ -15,7 +15,7 @@ POLYNOMIALS = (
 
 LINEAR_PYRAMID = {"l8", "ldc", "l16", "l32", "s8", "sdc", "s16", "s32"}
 
-EXACT_PRIORS = {"base", "plane1", "plane2", "refresh"}
+EXACT_PRIORS = {"base", "plane1", "plane2"}
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

@@ -2,15 +2,17 @@
 
     python -m models.training.train --data TRAIN --valid VALID --out run.pt --minutes 60
     python -m models.training.train ... --out run.pt          # goes on where run.pt stopped
-    python -m models.training.train ... --start run.pt --out done.pt --finish --crop 256 --batch 4 --cuts 1 --rate 0.13
+    python -m models.training.train ... --start run.pt --out prior.pt --prior --crop 256 --minutes 45
+    python -m models.training.train ... --start prior.pt --out done.pt --finish --crop 256 --batch 4 --cuts 1 --rate 0.13
 
 Objective per sample (TRAINING.md): (rate + lambda * 255**2 * MSE) / sqrt(lambda), lambda log-uniform. Most samples
 are coded whole: they train analysis, synthesis and the direct prior. The others are cut at a random place of the
 layered stream (OHM eq. 6) and train synthesis with the lambda of the precision they have reached (OHM eq. 10). The
 exact prior learns plane 0 on noisy and planes 1-2 on hard symbols, from detached latents.
 
-`--finish` ends a training: analysis stands still, the exact prior (on its integer grids, with `refresh`) and synthesis
-(in int8) learn from hard symbols.
+When analysis has been trained, `--prior` trains the exact prior alone, from latents that are computed once, four times
+as fast; `--finish` ends a training: the exact prior (on its integer grids) and synthesis (in int8) learn from hard
+symbols.
 """
 
 from __future__ import annotations
@@ -19,18 +21,17 @@ import argparse
 import copy
 import json
 import math
-import random
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from models.hierarchical.codec import Codec, Cut, entropy
+from models.hierarchical.codec import Codec, Cut
 from models.hierarchical.config import Config
 from models.hierarchical.int8 import set_int8
-from models.training.data import Photographs
+from models.training.data import Latents, Photographs
 from models.training.evaluate import evaluate
 from models.training.muon import Muon, split_parameters
 from models.training.sketch import load_sketch
@@ -45,13 +46,14 @@ EMA_DECAY = 0.998
 EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
 
+COARSE_ONLY = 1e-7
+"""Share of a plane at which strides 32 and 16 have arrived and nothing of stride 8."""
+
 FINISHED = ("analysis", "gain", "direct")
 """Parts that `--finish` leaves as they are."""
 
-REFRESH_SPREAD = 0.3
-"""Standard deviation of the logarithm of the worths at which `refresh` runs in training, so that it is of use wherever
-classes of worth end later."""
-
+EXACT_PRIOR = ("base", "plane1", "plane2")
+"""Parts that `--prior` trains."""
 
 def arguments() -> argparse.Namespace:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,6 +83,8 @@ def arguments() -> argparse.Namespace:
     ap.add_argument(
         "--finish", action="store_true", help="train synthesis and the exact prior only, see above"
     )
+    ap.add_argument("--prior", action="store_true", help="train the exact prior only, see above")
+    ap.add_argument("--held", type=int, default=2400, help="crops whose latents `--prior` holds")
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     ap.add_argument(
         "--mixed", action="store_true", help="bfloat16 in the correcting networks (CUDA, AVX512-BF16)"
@@ -103,7 +107,7 @@ def random_cut(batch: int, cuts: int, device: str) -> Cut:
             within = (place - 0.2) / 0.4
             cut.plane[i] = 1 if within < 1 else 2
             share = within - int(within)
-            cut.share[i] = 0.0 if share < 0.1 else share
+            cut.share[i] = 0.0 if share < 0.08 else COARSE_ONLY if share < 0.2 else share
     return cut
 
 
@@ -126,8 +130,11 @@ class Run:
             for part in FINISHED:
                 getattr(self.model, part).requires_grad_(False)
             set_int8(self.model.synthesis, True)
+        if o.prior:
+            self.model.requires_grad_(False)
+            for part in EXACT_PRIOR:
+                getattr(self.model, part).requires_grad_(True)
         self.average = copy.deepcopy(self.model)
-        self.worths: tuple[float, float] | None = None
         for part in (self.model.analysis, self.model.synthesis, self.model.direct):
             part.mixed = o.mixed
         params = split_parameters(self.model)
@@ -164,7 +171,13 @@ class Run:
         torch.save(state, partial)
         partial.replace(self.o.out)
 
-    def one_step(self, data: Photographs, progress: float) -> dict[str, float]:
+    def latents(self, x: Tensor) -> list[Tensor]:
+        """Of crops x (B, 3, H, W), in the steps of a quality whose logarithmic gain is 0."""
+        with torch.no_grad():
+            return [y.float() * torch.exp(g) for y, g in zip(self.model.analysis(x), self.model.gain, strict=True)]
+
+    def set_rates(self, progress: float) -> None:
+        """Learning rates, and whether the exact prior is exact, at a share of the run."""
         o = self.o
         factor = (
             min(1.0, (self.step + 1) / WARM_UP_STEPS)
@@ -177,23 +190,12 @@ class Run:
         if exact != self.model.exact:
             self.model.set_exact(exact)
             self.average.set_exact(exact)
-        x = data.batch(o.batch)
-        if o.finish and self.worths is None:
-            self.worths = worths_of_refresh(self.average, data.batch(4 * o.batch))
-        worths = self.worths and tuple(w * math.exp(random.gauss(0, REFRESH_SPREAD)) for w in self.worths)
-        q = torch.rand(o.batch, device=o.device)
-        cut, full = random_cut(o.batch, o.cuts, o.device), o.batch - o.cuts
-        low, high = self.config.log_lambda
-        result = self.model(x, q, cut, full, o.finish, None if o.finish else o.refined, worths)
-        pixels = x.shape[2] * x.shape[3]
-        reached = cut_quality(cut, q, self.config)
-        lam = torch.exp(low + q * (high - low)) * 255**2
-        lam_reached = torch.exp(low + reached * (high - low)) * 255**2
-        mse = (result.picture.float() - x).pow(2).mean((1, 2, 3))
-        distortion = (lam_reached.sqrt() * mse).mean()
-        direct = (result.direct / pixels / lam[:full].sqrt()).sum() / o.batch
-        planes = [(bits / pixels / lam[-len(bits) :].sqrt()).mean() for bits in result.planes]
-        loss = 3 * (distortion + direct + sum(planes))
+
+    def one_step(self, data: Photographs | Latents, progress: float) -> dict[str, float]:
+        """One step of every optimiser; returns the parts of the loss by name."""
+        self.set_rates(progress)
+        terms, pixels = self.prior_terms(data) if isinstance(data, Latents) else self.terms(data)
+        loss = 3 * sum(terms.values(), torch.zeros(()))
         self.muon.zero_grad()
         self.adam.zero_grad()
         loss.backward()
@@ -208,31 +210,39 @@ class Run:
             for a, p in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 a.copy_(p)
         self.step += 1
-        self.pixels += o.batch * pixels
-        names = ("loss", "distortion", "direct", "p0", "p1", "p2")
-        return dict(
-            zip(
-                names,
-                (loss.item(), 3 * distortion.item(), 3 * direct.item(), *(3 * p.item() for p in planes)),
-                strict=True,
-            )
-        )
+        self.pixels += pixels
+        return {"loss": loss.item(), **{name: 3 * term.item() for name, term in terms.items()}}
 
+    def prior_terms(self, data: Latents) -> tuple[dict[str, Tensor], int]:
+        """Parts of the loss of the exact prior alone, and the pixels that they stand for."""
+        batch, (low, high) = self.o.batch, self.config.log_lambda
+        q = torch.rand(batch, device=self.o.device)
+        gain = torch.exp(self.model.log_gain(q))
+        planes = self.model.hard_bits([y.to(self.o.device) * gain for y in data.batch(batch)], q)
+        pixels = data.photographs.crop**2
+        root = torch.exp((low + q * (high - low)) / 2) * 255
+        return {f"p{i}": (bits / pixels / root).mean() for i, bits in enumerate(planes)}, batch * pixels
 
-@torch.no_grad()
-def worths_of_refresh(model: Codec, x: torch.Tensor) -> tuple[float, float]:
-    """The worths below which plane 2 has a half and a fifth of its bits, in pictures x at qualities of 0.5 to 1."""
-    q, keep = torch.linspace(0.5, 1, len(x), device=x.device), x.new_ones(len(x), 4)
-    scaled = [
-        y * torch.exp(g + model.log_gain(q)) for y, g in zip(model.analysis(x), model.gain, strict=True)
-    ]
-    _, (_, plane) = model.planes(scaled, q, keep, len(x))
-    value = torch.cat([place.flatten() for place in model.places(plane.order)])
-    bits = torch.cat([entropy(log).flatten() for log in plane.order])
-    value, at = torch.sort(value, descending=True)
-    total = torch.cumsum(bits[at].double(), 0)
-    ends = [int(torch.searchsorted(total, total[-1] * share)) for share in (0.5, 0.8)]
-    return value[ends[0]].item(), value[ends[1]].item()
+    def terms(self, data: Photographs) -> tuple[dict[str, Tensor], int]:
+        """Parts of the loss of everything, and the pixels that they stand for."""
+        o = self.o
+        x = data.batch(o.batch)
+        q = torch.rand(o.batch, device=o.device)
+        cut, full = random_cut(o.batch, o.cuts, o.device), o.batch - o.cuts
+        low, high = self.config.log_lambda
+        result = self.model(x, q, cut, full, o.finish, None if o.finish else o.refined)
+        pixels = x.shape[2] * x.shape[3]
+        reached = cut_quality(cut, q, self.config)
+        lam = torch.exp(low + q * (high - low)) * 255**2
+        lam_reached = torch.exp(low + reached * (high - low)) * 255**2
+        mse = (result.picture.float() - x).pow(2).mean((1, 2, 3))
+        terms = {
+            "distortion": (lam_reached.sqrt() * mse).mean(),
+            "direct": (result.direct / pixels / lam[:full].sqrt()).sum() / o.batch,
+        }
+        for i, bits in enumerate(result.planes):
+            terms[f"p{i}"] = (bits / pixels / lam[-len(bits) :].sqrt()).mean()
+        return terms, o.batch * pixels
 
 
 def cut_quality(cut: Cut, q: torch.Tensor, config: Config) -> torch.Tensor:
@@ -248,7 +258,9 @@ def main() -> None:
         torch.set_num_threads(o.threads)
     torch.manual_seed(int(time.time()) % 2**31)
     run = Run(o)
-    data = Photographs(o.data, o.crop, seed=run.step, device=o.device)
+    data: Photographs | Latents = Photographs(o.data, o.crop, seed=run.step, device=o.device)
+    if o.prior:
+        data = Latents(data, run.latents, o.held)
     if o.compile:
         run.model.analysis.compile()
         run.model.synthesis.compile()
@@ -274,10 +286,10 @@ def main() -> None:
             saved = time.time()
     rows = []
     if o.valid:
-        rows = evaluate(run.average.eval(), o.valid, crop=256, worths=run.worths)
+        rows = evaluate(run.average.eval(), o.valid, crop=256)
     run.ledger.append(
         {
-            "run": "synthesis and exact prior" if o.finish else "all parts",
+            "run": "exact prior" if o.prior else "synthesis and exact prior" if o.finish else "all parts",
             "batch": f"{o.batch} x {o.crop} x {o.crop}",
             "rate": o.rate,
             "lambda": [round(math.exp(v), 6) for v in run.config.log_lambda],

@@ -16,7 +16,7 @@ from PIL import Image
 import layercast
 from layercast.bitstream.types import PictureInfo
 from layercast.codecs.hierarchical import HierarchicalCodec
-from layercast.codecs.hierarchical.model import DEFAULT_ENTRY
+from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, KEYS, SKIP, Ranking
 from layercast.codecs.hierarchical.walk import PARTS, Walk
 from layercast.demo import assets
 from layercast.entropy import SymbolDecoder
@@ -73,25 +73,39 @@ def test_pushing_layers_one_by_one_is_decoding_them_at_once(
         np.testing.assert_array_equal(decoder.picture(), codec.decode(frame.layers[:k], frame.picture))
 
 
-def test_worthier_trits_change_what_is_expected_of_later_ones(
-    codec: HierarchicalCodec, photo: NDArray[np.uint8]
+@pytest.mark.parametrize("plane", [1, 2])
+def test_known_trits_change_what_is_expected_of_later_ones(
+    codec: HierarchicalCodec, photo: NDArray[np.uint8], plane: int
 ) -> None:
-    """Two streams that part in plane 2's first class: from the refresh on, stride 8's distributions differ."""
+    """Streams that part in a plane's first layer or first class of worth: what comes after is distributed otherwise."""
     frame = codec.encode(photo, 0.8)
-    first = PARTS + codec.model.planes[0].count
-    keys = []
-    for told in (True, False):
-        walk = Walk(codec.model, (CROP[0] // 32, CROP[1] // 32), frame.picture.quality_index)
-        for layer in frame.layers[: first + codec.model.refreshes[0]]:
-            rows, tables = walk.rows()
-            symbols = SymbolDecoder(layer).decode(rows, tables)
-            walk.put(symbols if told or walk.layer < first else np.zeros_like(symbols))
-        walk.rows()
-        assert walk.keys is not None
-        keys.append(walk.keys.copy())
-    fine = walk.bounds[2]
-    np.testing.assert_array_equal(keys[0][:fine], keys[1][:fine])
-    assert (keys[0][fine:] != keys[1][fine:]).mean() > 0.05
+    first = PARTS + sum(count + 1 for count in codec.model.classes[: plane - 1])
+    for parting in (first, first + 1):
+        rows = []
+        for told in (True, False):
+            walk = Walk(codec.model, (CROP[0] // 32, CROP[1] // 32), frame.picture.quality_index)
+            for layer in frame.layers[: parting + 1]:
+                symbols = SymbolDecoder(layer).decode(*walk.rows())
+                walk.put(symbols if told or walk.layer < parting else np.zeros_like(symbols))
+            rows.append(walk.rows()[0].copy())
+        assert len(rows[0]) != len(rows[1]) or (rows[0] != rows[1]).mean() > 0.02
+
+
+def test_classes_of_worth_hold_equal_bits_of_the_worthiest_first() -> None:
+    rng = np.random.default_rng(4)
+    order = rng.permutation(2 * KEYS)[:3000]
+    ranking = Ranking(np.ones(KEYS, bool), order, rng.integers(1, 1600, 3000), 2)
+    index = order[rng.integers(0, 2000, 50_000)]
+    index[:100] = np.setdiff1d(np.arange(2 * KEYS), order)[:100]
+    classes = ranking.classes(index, 4)
+    assert (classes[:100] == SKIP).all()
+    place, bits = np.full(2 * KEYS, -1), np.zeros(2 * KEYS, np.int64)
+    place[order], bits[order] = np.arange(3000), ranking.bits
+    each = np.bincount(classes[100:], weights=bits[index[100:]])
+    assert each.max() < 1.05 * each.min()
+    ends = [(place[index[classes == c]].min(), place[index[classes == c]].max()) for c in range(4)]
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
+    assert (ranking.classes(index[:100], 4) == SKIP).all()
 
 
 def test_a_further_layer_never_decodes_an_earlier_one_again(
@@ -196,11 +210,11 @@ def entry(tmp_path: Path) -> Path:
 
 
 def test_a_damaged_model_file_is_refused(entry: Path) -> None:
-    path = entry / "plane1.onnx"
+    path = entry / "fine1.onnx"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ModelError, match=r"plane1\.onnx is damaged"):
+    with pytest.raises(ModelError, match=r"fine1\.onnx is damaged"):
         HierarchicalCodec(entry)
 
 

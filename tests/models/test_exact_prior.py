@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 
 import numpy as np
@@ -10,9 +11,11 @@ import onnxruntime as ort
 import pytest
 from models.export.reference import evaluate
 
-from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, PRIOR_NETWORKS
+from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, prior_networks
 
 ZOO = resources.files("layercast.zoo") / DEFAULT_ENTRY
+CLASSES = json.loads((ZOO / "manifest.json").read_bytes())["config"]["classes"]
+PRIOR_NETWORKS = prior_networks(CLASSES)
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 SIZES = ((1, 1), (3, 2), (2, 5))
 

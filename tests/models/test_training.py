@@ -18,13 +18,14 @@ from layercast.entropy import CdfTables
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
 
 from models.export.graph import Graph, Value  # noqa: E402  (imports torch)
-from models.export.prior import quality_basis, refresh_graph  # noqa: E402  (imports torch)
-from models.hierarchical.codec import Codec, Cut, taken  # noqa: E402  (imports torch)
+from models.export.prior import PlaneGraphs, quality_basis  # noqa: E402  (imports torch)
+from models.hierarchical.codec import Codec, Cut, places, taken  # noqa: E402  (imports torch)
 from models.hierarchical.fixed import HIDDEN, STREAM, FixedBlock, FixedConv, integers, set_exact  # noqa: E402  (imports torch)
-from models.hierarchical.prior import Refresh, surprise  # noqa: E402  (imports torch)
+from models.hierarchical.prior import SCALE, PlanePrior, Trits, surprise  # noqa: E402  (imports torch)
 from models.hierarchical.transforms import Analysis, Synthesis  # noqa: E402  (imports torch)
 from models.training.muon import orthogonalise, split_parameters  # noqa: E402  (imports torch)
-from models.training.train import FINISHED, Run, random_cut  # noqa: E402  (imports torch)
+from models.training.data import Latents, Photographs  # noqa: E402  (imports torch)
+from models.training.train import EXACT_PRIOR, FINISHED, Run, random_cut  # noqa: E402  (imports torch)
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(latents=(24, 32, 72), widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
@@ -73,23 +74,29 @@ def test_bounds_hold_for_any_weights() -> None:
         assert np.abs(found.weight).max() <= 64
 
 
-def test_refresh_is_exported_as_it_is_trained() -> None:
+def test_what_follows_a_class_is_exported_as_it_is_trained() -> None:
     torch.manual_seed(5)
-    module = Refresh(SMALL)
+    plane = PlanePrior(SMALL, (16, 16), SCALE, 2)
+    module = plane.follow[0]
     with torch.no_grad():
         for p in module.parameters():
             p.copy_(torch.randn_like(p) * 0.2)
-    set_exact(module, True)
+    set_exact(plane, True)
     rng = np.random.default_rng(6)
-    _, c16, c8 = SMALL.latents
-    shapes = {"x8": (SMALL.prior[2], 8), "r16": (c16, 4), "r8": (c8, 8), "centre8": (c8, 8)}
-    feeds = {n: rng.integers(0, 256, (1, s, s, c)).astype(np.uint8) for n, (c, s) in shapes.items()}
-    exported = evaluate(refresh_graph(module, SMALL.latents, quality_basis(SMALL.knots)).model(), feeds)
-    inputs = [channels_first(feeds[n]) for n in shapes]
+    c8 = SMALL.latents[2]
+    shapes = {"x8": SMALL.prior[2], "r8": c8, "centre8": c8, "tilt8": c8}
+    feeds = {n: rng.integers(0, 256, (1, 8, 8, c)).astype(np.uint8) for n, c in shapes.items()}
+    feeds["g8"] = rng.integers(0, 3, (1, 8, 8, c8)).astype(np.uint8)
+    graph = PlaneGraphs(plane, 1, SMALL.latents, quality_basis(SMALL.knots)).follow(1)
+    exported = evaluate(graph.model(), feeds)
+    x, known, centre, tilt = (channels_first(feeds[n]) for n in shapes)
+    sign = torch.from_numpy(feeds["g8"].astype(np.float32) - 1).permute(0, 3, 1, 2)
     with torch.no_grad():
-        trained = module(*inputs).permute(0, 2, 3, 1) * 16 + 128
-    np.testing.assert_array_equal(exported["refreshed8"], torch.round(trained).numpy().astype(int))
-    assert (exported["refreshed8"] != feeds["centre8"]).mean() > 0.5
+        trained = module(x, known, Trits(centre, tilt, True), sign)
+    for name, value in (("centre8", trained.centre), ("tilt8", trained.tilt)):
+        integers = torch.round(value.permute(0, 2, 3, 1) * 16 + 128).numpy().astype(int)
+        np.testing.assert_array_equal(exported[f"{name}n"], integers)
+        assert (exported[f"{name}n"] != feeds[name]).mean() > 0.3
 
 
 def test_a_known_trit_surprises_at_run_time_as_in_training() -> None:
@@ -108,9 +115,6 @@ def test_a_known_trit_surprises_at_run_time_as_in_training() -> None:
 
 
 def test_a_finishing_run_leaves_the_analysis_alone(tmp_path: Path) -> None:
-    from models.training.data import Photographs
-
-    # Untrained, every trit is as worthy as any: by chance all are known before `refresh` runs, and it learns nothing.
     torch.manual_seed(0)
     random.seed(0)
     run = Run(options(tmp_path, finish=True), SMALL)
@@ -120,7 +124,23 @@ def test_a_finishing_run_leaves_the_analysis_alone(tmp_path: Path) -> None:
         assert np.isfinite(run.one_step(data, progress)["loss"])
     moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
     assert not moved & set(FINISHED)
-    assert moved >= {"synthesis", "base", "plane1", "plane2", "refresh"}
+    assert moved == {"synthesis", *EXACT_PRIOR}
+
+
+def test_a_run_of_the_prior_alone_moves_nothing_else(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = Run(options(tmp_path, prior=True), SMALL)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    latents = Latents(Photographs(tmp_path / "photos", 64, seed=0), run.latents, 16)
+    oldest = latents.levels[2][0].clone()
+    losses = [run.one_step(latents, progress)["loss"] for progress in (0.0, 0.2, 0.4, 0.6, 0.6, 0.6)]
+    assert np.isfinite(losses).all()
+    moved = {k for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert {k.split(".")[0] for k in moved} == set(EXACT_PRIOR)
+    assert {f"plane2.follow.{i}.centre.conv.weight" for i in range(SMALL.classes[1] - 1)} <= moved
+    latents.refresh()
+    assert len(latents.levels[2]) == 16
+    assert not torch.equal(latents.levels[2][0], oldest)
 
 
 def test_a_flat_value() -> None:
@@ -152,11 +172,18 @@ def test_every_parameter_is_trained_by_exactly_one_optimiser() -> None:
 
 
 def test_cuts_take_the_worthiest_symbols_first() -> None:
-    value = torch.arange(12.0).view(1, 3, 2, 2)
+    log_p = torch.log_softmax(torch.randn(3, 1, 3, 4, 4), 0)
+    place = places(log_p, torch.ones(1, 3, 1, 1))
+    p = log_p.exp()
+    worth = (p[0] + p[2] - (p[2] - p[0]) ** 2) / -(p * log_p).sum(0)
     cut = Cut(torch.tensor([4]), torch.tensor([1]), torch.tensor([0.5]))
-    inside = taken(value, cut, 1)
-    assert value[inside > 0].min() > value[inside == 0].max()
-    assert taken(value, cut, 2).sum() == 0
+    inside = taken(place, cut, 1)
+    assert worth[inside > 0].min() > worth[inside == 0].max()
+    assert 0 < inside.sum() < inside.numel()
+    assert taken(place, cut, 2).sum() == 0
+    coarse = torch.zeros_like(place)
+    assert taken(coarse, cut, 1).min() == 1
+    assert taken(coarse, cut, 2).max() == 0
 
 
 def test_random_cuts_keep_whole_samples_whole() -> None:
@@ -180,6 +207,7 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
         "fresh": [],
         "mixed": False,
         "finish": False,
+        "prior": False,
     }
     values |= {
         "batch": 2,
@@ -194,8 +222,6 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    from models.training.data import Photographs
-
     run = Run(options(tmp_path), SMALL)
     data = Photographs(tmp_path / "photos", 64, seed=0)
     losses = [run.one_step(data, progress)["loss"] for progress in (0.0, 0.1, 0.6)]

@@ -100,12 +100,3 @@ def test_planes_of_part_of_a_batch_are_those_of_the_whole() -> None:
     for a, b in zip(whole.planes, part.planes, strict=True):
         torch.testing.assert_close(a[-len(b) :], b)
     torch.testing.assert_close(part.picture, whole.picture)
-
-
-def test_what_was_added_to_a_prior_starts_as_if_it_were_not_there() -> None:
-    torch.manual_seed(6)
-    plane = Codec(SMALL).plane2
-    x = torch.randn(1, SMALL.prior[2], 5, 7).clamp(-8, 7)
-    torch.testing.assert_close(plane.third(plane.wider(x)), x)
-    given = torch.randn(1, plane.apart.conv.in_channels, 5, 7)
-    assert plane.joined(plane.apart(given)).abs().max() == 0

@@ -25,25 +25,10 @@ from layercast.runtime.session import MAX_MODEL_BYTES
 DEFAULT_ENTRY = "hierarchical-1"
 """The zoo entry that ships with this version."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
-PRIOR_NETWORKS = ("base16", "base8a", "base8b", "plane1", "plane2", "refresh")
 TRANSFORMS = ("analysis", "synthesis")
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneTables:
-    """How the trits of one refinement plane are ordered.
-
-    Attributes:
-        classes: (weights * 2048,) uint8: class of worth of a symbol by `row key + 2048 * channel weight`;
-            `SKIP` where the trit is near-certain and not coded.
-        count: classes of this plane.
-    """
-
-    classes: NDArray[np.uint8]
-    count: int
 
 
 SKIP = 255
@@ -53,6 +38,44 @@ ROW_MIRROR = 1024
 """Flag on a row: the trit is mirrored."""
 
 KEYS = 2 * ROW_MIRROR
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Which trits of one refinement plane are coded, and in what order.
+
+    Attributes:
+        coded: (KEYS,) bool; false where a trit is near-certain and not coded.
+        order: (entries,) int64, `row key + KEYS * channel weight` of what is coded, in descending order of worth.
+        bits: (entries,) int64, expected bits of a trit of each, in 1/1024.
+        weights: how many channel weights there are.
+    """
+
+    coded: NDArray[np.bool_]
+    order: NDArray[np.int64]
+    bits: NDArray[np.int64]
+    weights: int
+
+    def classes(self, index: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
+        """Class of worth 0..count-1 of trits with these indices, or `SKIP`: every class holds the same expected bits.
+
+        In integers, so that both ends find the same.
+        """
+        found = np.bincount(index, minlength=self.weights * KEYS)
+        bits = np.cumsum(found.take(self.order) * self.bits)
+        table = np.full(self.weights * KEYS, SKIP, np.uint8)
+        if len(bits) and bits[-1]:
+            table[self.order] = np.maximum(bits * count - 1, 0) // bits[-1]
+        classes: NDArray[np.uint8] = table.take(index)
+        return classes
+
+
+def prior_networks(classes: tuple[int, int]) -> tuple[str, ...]:
+    """Names of the exact prior's networks for a model with so many classes of worth in planes 1 and 2."""
+    names = ["base16", "base8a", "base8b"]
+    for plane, count in enumerate(classes, 1):
+        names += [f"coarse{plane}", f"fine{plane}", *(f"follow{plane}_{k}" for k in range(1, count))]
+    return tuple(names)
 
 
 class Model:
@@ -80,17 +103,21 @@ class Model:
         self.trit_tables = CdfTables.from_bytes(self.files.read("trits.cdf"))
         self.top_mean: NDArray[np.int16] = data["top_mean"]
         self.top_scale: NDArray[np.uint8] = data["top_scale"]
-        self.biases = {name: data[f"bias_{name}"] for name in PRIOR_NETWORKS if f"bias_{name}" in data}
+        self.classes: tuple[int, int] = tuple(config["classes"])
+        self.prior_networks = prior_networks(self.classes)
+        self.biases = {name: data[f"bias_{name}"] for name in self.prior_networks if f"bias_{name}" in data}
         self.key_table: NDArray[np.int16] = data["key_table"]
         self.trit_mean: NDArray[np.float32] = data["trit_mean"]
         self.trit_energy: NDArray[np.float32] = data["trit_energy"]
         self.channel_weight: NDArray[np.uint8] = data["channel_weight"]
         self.latent_energy: NDArray[np.float32] = data["latent_energy"]
-        self.planes = tuple(PlaneTables(data[f"classes{p}"], int(data[f"class_count{p}"])) for p in (1, 2))
-        self.refreshes: tuple[int, ...] = tuple(data["refreshes"].tolist())
+        weights = len(self.trit_energy) // KEYS
+        self.rankings = tuple(
+            Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"], weights) for p in (1, 2)
+        )
         self.surprise = surprises(self.trit_tables)
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION]))
-        for name in (*(f"{n}.onnx" for n in PRIOR_NETWORKS), "tables.npz", "base.cdf", "trits.cdf"):
+        for name in (*(f"{n}.onnx" for n in self.prior_networks), "tables.npz", "base.cdf", "trits.cdf"):
             digest.update(self.files.read(name))
         self.fingerprint = digest.digest()[:16]
         self._prior_options = SessionOptions("CPU", self.options.threads, self.options.optimise)
@@ -100,7 +127,7 @@ class Model:
         """The exact prior's networks, loaded at first use."""
         return {
             name: Session(self.files.read(f"{name}.onnx"), name, self._prior_options)
-            for name in PRIOR_NETWORKS
+            for name in self.prior_networks
         }
 
     @cached_property
@@ -172,17 +199,26 @@ def known_answer(model: Model) -> str:
         for name, low, high in (("s", 128, 248), ("u", 0, 2), ("g", 0, 2), ("e", 0, 63))
         for level, shape in shapes.items()
     }
-    values = {f"c{level}": x for level, x in known.items()}
+    values = {f"c{level}": x for level, x in known.items()} | rest
+    finest = {name: x for name, x in values.items() if name[1:] == "8"}
+    coarser = {name: x for name, x in values.items() if name[1:] != "8"}
+    both = {name: x for name, x in coarser.items() if name[0] in "cs"} | finest
     for quality in (0, 255):
         a = model.prior("base16", quality, c32=known["32"])
         b = model.prior("base8a", quality, x16=a["x16"], c16=known["16"])
         c = model.prior("base8b", quality, x8=b["x8"], c8a=known["8"][..., : c8 // 2])
-        p = model.prior("plane1", quality, **values, **rest, x16=b["x16m"], x8=c["x8m"])
-        r = model.prior("plane2", quality, **values, **rest, x16=p["y16"], x8=p["y8"])
-        f = model.prior("refresh", quality, x8=r["y8"], r16=known["16"], r8=known["8"], centre8=known["8"])
-        for outputs in (a, b, c, p, r, f):
-            for name in sorted(outputs):
-                digest.update(outputs[name].tobytes())
+        outputs, x16, x8 = [a, b, c], b["x16m"], c["x8m"]
+        for plane, count in enumerate(model.classes, 1):
+            coarse = model.prior(f"coarse{plane}", quality, **coarser, x16=x16)
+            fine = model.prior(f"fine{plane}", quality, **both, x16=coarse["y16"], x8=x8)
+            x16, x8 = fine["y16"], fine["y8"]
+            outputs += [coarse, fine]
+            for k in range(1, count):
+                given = {"centre8": fine["centre8"], "tilt8": fine["tilt8"], "g8": rest["g8"]}
+                outputs.append(model.prior(f"follow{plane}_{k}", quality, x8=x8, r8=known["8"], **given))
+        for out in outputs:
+            for name in sorted(out):
+                digest.update(out[name].tobytes())
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ is a table by quality at stride 32, and 0 elsewhere.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,11 @@ def layer_table(model: Model) -> tuple[LayerInfo, ...]:
         LayerInfo(f"p0.{n}", f"plane 0: {text}")
         for n, text in zip(("z32", "z16", "z8a", "z8b"), base, strict=True)
     ]
-    for plane, tables in enumerate(model.planes, 1):
+    for plane, count in enumerate(model.classes, 1):
+        rows.append(LayerInfo(f"p{plane}.z", f"plane {plane}: strides 32 and 16"))
         rows += [
-            LayerInfo(
-                f"p{plane}.c{c + 1}", f"plane {plane}: class {c + 1} of {tables.count} in order of worth"
-            )
-            for c in range(tables.count)
+            LayerInfo(f"p{plane}.c{c}", f"plane {plane}: stride 8, class {c} of {count} in order of worth")
+            for c in range(1, count + 1)
         ]
     return tuple(rows)
 
@@ -84,29 +84,45 @@ class Walk:
     def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
         self.layer, self.plane = 0, 0
-        self.layers = PARTS + sum(t.count for t in model.planes)
+        self._steps = [
+            *((0, part) for part in range(PARTS)),
+            *((plane, number) for plane, count in enumerate(model.classes, 1) for number in range(count + 1)),
+        ]
+        self.layers = len(self._steps)
         h, w = grid
         self.shapes = [(1, h * s, w * s, c) for c, s in zip(model.latents, (1, 2, 4), strict=True)]
         self.bounds = np.cumsum([0, *(math.prod(s) for s in self.shapes)]).tolist()
         total = self.bounds[-1]
+        self._coarse, self._fine = slice(0, self.bounds[2]), slice(self.bounds[2], None)
         top = np.tile(model.top_mean[quality_index], h * w)
         self.mean: NDArray[np.int16] = top  # of stride 32
         self.value: NDArray[np.int16] = np.zeros(total, np.int16)
         self.scale: NDArray[np.uint8] = np.zeros(total, np.uint8)
-        self.keys: NDArray[np.int16] | None = None
-        self._class_of: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.chosen: NDArray[np.intp] = np.zeros(0, np.intp)
         self.chosen_keys: NDArray[np.int16] = np.zeros(0, np.int16)
-        self._index: NDArray[np.int32] = np.zeros(0, np.int32)
-        self._context: dict[str, NDArray[Any]] = {}
-        self._trits: NDArray[np.int8] = np.zeros(0, np.int8)  # of the present plane, until it is complete
-        self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
+        self._context: dict[str, NDArray[Any]] = {}
+        # Of the present plane, from plane 1 on: row keys, trits until it is complete, centre and tilt logits,
+        # classes and surprises of stride 8, and what the fine network needs of the planes before.
+        self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
+        self._centre: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._tilt: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._class_of: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._before: dict[str, NDArray[np.uint8]] = {}
+
+    @cached_property
+    def weights(self) -> NDArray[np.int64]:
+        """KEYS times the channel weight of every symbol."""
+        return self.by_channel(KEYS * self.model.channel_weight.astype(np.int64))
 
     def levels(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
-        """Views of a flat array, one (1, H, W, C) per level."""
+        """Views of a flat array, one (1, H, W, C) per level that it reaches to."""
         b = self.bounds
-        return [flat[a:z].reshape(s) for a, z, s in zip(b[:-1], b[1:], self.shapes, strict=True)]
+        pairs = zip(b[:-1], b[1:], self.shapes, strict=True)
+        return [flat[a:z].reshape(s) for a, z, s in pairs if z <= len(flat)]
 
     def part(self, flat: NDArray[Any], part: int) -> NDArray[Any]:
         """View of what one of plane 0's layers holds of a flat array, (1, H, W, C)."""
@@ -124,14 +140,16 @@ class Walk:
 
     def rows(self) -> tuple[NDArray[Any], CdfTables]:
         """Table rows of the next layer's symbols, in coding order, and the tables they count in."""
+        plane, number = self._steps[self.layer]
         if not self._open:
-            if self.layer < PARTS:
-                self._enter_part(self.layer)
+            if plane == 0:
+                self._enter_part(number)
             else:
-                self._enter_class()
+                self._run_networks(plane, number)
+                self._choose(number)
             self._open = True
-        if self.layer < PARTS:
-            return self.part(self.scale, self.layer).ravel(), self.model.base_tables
+        if plane == 0:
+            return self.part(self.scale, number).ravel(), self.model.base_tables
         return self.chosen_keys & (ROW_MIRROR - 1), self.model.trit_tables
 
     def mirror(self, trits: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -141,56 +159,46 @@ class Walk:
         return mirrored
 
     def expected_removal(self) -> float:
-        """Distortion that the trits of the class that `rows` described are expected to remove, in pixel units
+        """Distortion that the trits of the layer that `rows` described are expected to remove, in pixel units
         times the squared final step, from the tables alone."""
         step = STEPS[self.plane]
-        return float(self.model.trit_energy.take(self._index[self.chosen]).sum()) * step * step
+        index = self.weights.take(self.chosen) + self.chosen_keys
+        return float(self.model.trit_energy.take(index).sum()) * step * step
 
     def put(self, symbols: NDArray[np.int32]) -> None:
         """Take the layer's symbols, (N,) int32, and go on to the next layer."""
-        if self.layer < PARTS:
-            part = self.part(self.value, self.layer)
+        plane, number = self._steps[self.layer]
+        if plane == 0:
+            part = self.part(self.value, number)
             part[:] = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).reshape(part.shape)
         else:
             trits = self.mirror(symbols).astype(np.int8)
             self._trits[self.chosen] = trits
-            number = self._number()
-            if self.plane == 2 and number < max(self.model.refreshes, default=0):
-                sign = np.sign(self.value.take(self.chosen))
-                index = self.chosen_keys * np.int16(9) + trits * np.int8(3) + sign + np.int16(4)
-                self._surprise[self.chosen] = self.model.surprise.take(index)
-            if number == self.model.planes[self.plane - 1].count - 1:
+            if number == self.model.classes[plane - 1]:
                 self.value += self._trits
                 self._trits = np.zeros(0, np.int8)
+            elif number:
+                sign = np.sign(self.value.take(self.chosen))
+                index = self.chosen_keys * np.int16(9) + trits * np.int8(3) + sign + np.int16(4)
+                self._surprise[self.chosen - self.bounds[2]] = self.model.surprise.take(index)
         self.layer += 1
         self._open = False
 
     def state(self) -> bytes:
         """Everything that both ends must agree on, as bytes."""
-        keys = b"" if self.keys is None else self.keys.tobytes()
-        return (
-            self.value.tobytes() + self._trits.tobytes() + self.mean.tobytes() + self.scale.tobytes() + keys
-        )
+        arrays = (self.value, self._trits, self.mean, self.scale, self._keys)
+        return b"".join(a.tobytes() for a in arrays)
 
     @property
     def complete(self) -> bool:
         return self.layer == self.layers
 
     def look_ahead(self) -> None:
-        """Run the networks of the next plane, if the present one is complete: its means improve the picture."""
-        if (
-            self.layer >= PARTS
-            and self.plane < 2
-            and self.layer == PARTS + self._classes_before(self.plane + 1)
-        ):
-            self._enter_plane(self.plane + 1)
-
-    def _number(self) -> int:
-        """The present layer's class within its plane."""
-        return self.layer - PARTS - self._classes_before(self.plane)
-
-    def _classes_before(self, plane: int) -> int:
-        return sum(t.count for t in self.model.planes[: plane - 1])
+        """Run the network that tells the next symbols' means, if what it needs is known: they improve the picture."""
+        if not self.complete:
+            plane, number = self._steps[self.layer]
+            if plane and number < 2:
+                self._run_networks(plane, number)
 
     def _enter_part(self, part: int) -> None:
         if part == 0:
@@ -209,69 +217,105 @@ class Walk:
         self.part(self.scale, part)[:] = out[f"scale{level}"]
         self._context.update(out)
 
-    def _enter_class(self) -> None:
-        plane = 1 if self.layer - PARTS < self.model.planes[0].count else 2
+    def _run_networks(self, plane: int, number: int) -> None:
+        """Run what is needed before layer `number` of a plane and has not run."""
         if plane != self.plane:
             self._enter_plane(plane)
-        number = self._number()
-        if plane == 2 and number in self.model.refreshes:
-            self._refresh()
-        assert self.keys is not None
-        self.chosen = np.flatnonzero(self._class_of == number)
-        self.chosen_keys = self.keys.take(self.chosen)
+        if number and self._networks == 1:
+            self._enter_fine()
+        if number > 1:
+            self._follow(number - 1)
 
-    def _refresh(self) -> None:
-        """New distributions of stride 8's trits of plane 2, from those that are known."""
-        assert self.keys is not None
-        fine = slice(self.bounds[2], None)
-        _, r16, r8 = self.levels(self._surprise)
-        _, _, centre = self.levels(self._context["centre"])
-        out = self.model.prior(
-            "refresh", self.quality, x8=self._context["y8"], r16=r16, r8=r8, centre8=centre
-        )
-        self.keys[fine] = self._keys(out["refreshed8"].ravel(), self._context["tilt"][fine])
+    def _choose(self, number: int) -> None:
+        """Find the symbols of layer `number` of the present plane."""
+        if number == 0:
+            coded = self.model.rankings[self.plane - 1].coded.take(self._keys[self._coarse])
+            self.chosen = np.flatnonzero(coded)
+        else:
+            self.chosen = np.flatnonzero(self._class_of == number - 1)
+            self.chosen += self.bounds[2]
+        if number > 1:
+            place = self.chosen - self.bounds[2]
+            new = self._context["centre8n"].ravel().take(place), self._context["tilt8n"].ravel().take(place)
+            self._keys[self.chosen] = self._keys_of(*new)
+        self.chosen_keys = self._keys.take(self.chosen)
 
-    def _keys(self, centre: NDArray[np.uint8], tilt: NDArray[np.uint8]) -> NDArray[np.int16]:
+    def _keys_of(self, centre: NDArray[np.uint8], tilt: NDArray[np.uint8]) -> NDArray[np.int16]:
         """Row keys of trits with these logits."""
         logits = centre * np.uint16(256)
         logits |= tilt
         keys: NDArray[np.int16] = self.model.key_table.take(logits)
         return keys
 
+    def _known(self, part: slice, steps: int) -> dict[str, NDArray[np.uint8]]:
+        """What is known of a part of the symbols, as the networks see it, by input and level.
+
+        Args:
+            part: `_coarse` or `_fine`.
+            steps: how many of the values' steps make one of plane 0's.
+        """
+        value = self.value[part]
+        if len(self._trits):
+            value = value + self._trits[part]
+        known = context_value(value, None, 1)
+        if part.start == 0:
+            top = slice(0, self.bounds[1])
+            known[top] = context_value(value[top], self.mean, steps)
+        size = np.abs(np.clip(value, -15, 15)).astype(np.uint8)
+        flats = {"c": known, "s": size * np.uint8(8) + np.uint8(ZERO)}
+        flats["u"] = np.minimum(size, 2)
+        flats["g"] = (np.clip(value, -1, 1) + np.int16(1)).astype(np.uint8)
+        return self._named(flats, part)
+
+    def _named(self, flats: dict[str, NDArray[np.uint8]], part: slice) -> dict[str, NDArray[np.uint8]]:
+        """Flat arrays over a part of the symbols by name, as (1, H, W, C) by name and level."""
+        if part.start == 0:
+            pairs = [(name, "32 16".split(), self.levels(flat)) for name, flat in flats.items()]
+        else:
+            pairs = [(name, ["8"], [flat.reshape(self.shapes[2])]) for name, flat in flats.items()]
+        return {f"{n}{level}": x for n, names, xs in pairs for level, x in zip(names, xs, strict=True)}
+
     def _enter_plane(self, plane: int) -> None:
-        """Distributions of all trits of a plane, and their classes."""
-        top = slice(0, self.bounds[1])
-        size = np.abs(np.clip(self.value, -15, 15)).astype(np.uint8)
-        known = context_value(self.value, None, 1)
-        known[top] = context_value(self.value[top], self.mean, 3 ** (plane - 1))
-        flats = {
-            "c": known,
-            "s": size * np.uint8(8) + np.uint8(ZERO),
-            "u": np.clip(size, 0, 2),
-            "g": (np.clip(self.value, -1, 1) + np.int16(1)).astype(np.uint8),
-            "e": self.scale if plane == 1 else self._context["centre"],
-        }
-        feeds = {
-            f"{name}{level}": x
-            for name, flat in flats.items()
-            for level, x in zip(("32", "16", "8"), self.levels(flat), strict=True)
-        }
-        names = ("x16m", "x8m") if plane == 1 else ("y16", "y8")
-        feeds["x16"], feeds["x8"] = (self._context[n] for n in names)
-        out = self.model.prior(f"plane{plane}", self.quality, **feeds)
-        self._context = out
-        self.keys, self.plane = self._keys(out["centre"], out["tilt"]), plane
-        self._surprise = np.full(len(self.keys) if plane == 2 else 0, ZERO, np.uint8)
-        self._index = self.by_channel(KEYS * self.model.channel_weight.astype(np.int32))
-        self._index += self.keys
-        self._class_of = self.model.planes[plane - 1].classes.take(self._index)
+        """Distributions of strides 32 and 16 in a plane."""
+        earlier = self.scale if plane == 1 else self._centre
+        x16, x8 = ("x16m", "x8m") if plane == 1 else ("y16", "y8")
+        feeds = self._known(self._coarse, 3 ** (plane - 1)) | self._named({"e": earlier[self._coarse]}, self._coarse)
+        self._before = self._known(self._fine, 1) | self._named({"e": earlier[self._fine]}, self._fine)
+        self._before["x8"] = self._context[x8]
+        out = self.model.prior(f"coarse{plane}", self.quality, **feeds, x16=self._context[x16])
+        self._before["x16"] = out["y16"]
+        self.plane, self._networks = plane, 1
         self.value *= 3
-        self._trits = np.zeros(len(self.keys), np.int8)
+        self._trits = np.zeros(len(self.value), np.int8)
+        self._keys = np.zeros(len(self.value), np.int16)
+        self._keys[self._coarse] = self._keys_of(out["centre"], out["tilt"])
+        self._centre = np.empty(len(self.value), np.uint8)
+        self._centre[self._coarse] = out["centre"]
+        self._class_of = np.zeros(0, np.uint8)
+
+    def _enter_fine(self) -> None:
+        """Distributions of stride 8 in the present plane, and their classes of worth."""
+        plane, before = self.plane, self._before
+        now = {n: x for n, x in self._known(self._coarse, 3**plane).items() if n[0] in "cs"}
+        out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
+        self._context, self._networks = out, 2
+        keys = self._keys_of(out["centre8"].ravel(), out["tilt8"].ravel())
+        self._keys[self._fine], self._centre[self._fine] = keys, out["centre8"].ravel()
+        index = self.weights[self._fine] + keys
+        self._class_of = self.model.rankings[plane - 1].classes(index, self.model.classes[plane - 1])
+        self._surprise = np.full(len(keys), ZERO, np.uint8)
+
+    def _follow(self, number: int) -> None:
+        """New distributions of stride 8's trits, before class `number` (counted from 0)."""
+        given = {n: self._context[n] for n in ("centre8", "tilt8")}
+        given |= {"x8": self._context["y8"], "g8": self._before["g8"]}
+        given["r8"] = self._surprise.reshape(self.shapes[2])
+        self._context |= self.model.prior(f"follow{self.plane}_{number}", self.quality, **given)
 
     def known(self) -> tuple[list[NDArray[np.float32]], list[float]]:
         """What a receiver knows: latents in final steps per level, and planes missing, averaged over a level.
 
-        Symbols that the present plane has not reached stand at the mean of their trit.
+        Symbols that the present plane has not reached stand at the mean of their trit, once a network has told it.
         """
         step = STEPS[self.plane]
         latents = self.value * np.float32(step)
@@ -281,10 +325,14 @@ class Walk:
             return self.levels(latents), [3.0 - before[0], 3.0 - before[1], 3.0 - (before[2] + before[3]) / 2]
         if not len(self._trits):
             return self.levels(latents), [2.0 - self.plane] * 3
-        assert self.keys is not None
-        number = self._number()
-        known = ((self._class_of < number) | (self._class_of == SKIP)).view(np.uint8)
-        means = (self.model.trit_mean * np.float32(step)).take(self.keys)
-        latents += np.where(known, self._trits * np.float32(step), means)
-        share = [float(flags.mean()) for flags in self.levels(known)]
+        told = len(self.value) if self._networks == 2 else self.bounds[2]
+        means = (self.model.trit_mean * np.float32(step)).take(self._keys[:told])
+        number = 0 if self.layer == self.layers else self._steps[self.layer][1]
+        reached = np.zeros(len(self.value), np.uint8)
+        reached[self._coarse] = number > 0
+        if len(self._class_of):
+            reached[self._fine] = (self._class_of < number - 1) | (self._class_of == SKIP) if number else 0
+        latents += self._trits * np.float32(step)
+        latents[:told] += means * (1 - reached[:told])
+        share = [float(flags.mean()) for flags in self.levels(reached)]
         return self.levels(latents), [3.0 - self.plane - s for s in share]
