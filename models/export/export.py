@@ -20,7 +20,7 @@ import torch
 from layercast.codecs.hierarchical.codec import HierarchicalCodec, grid_of, picture_info
 from layercast.codecs.hierarchical.digits import Digits
 from layercast.codecs.hierarchical.model import FORMAT, KEYS, ROW_MIRROR, TRANSFORMS, known_answer
-from layercast.codecs.hierarchical.walk import PARTS, Walk
+from layercast.codecs.hierarchical.walk import Walk
 from layercast.entropy import CdfTables
 from layercast.entropy.families import to_frequencies
 from models.export.prior import ROWS, TILTS, key_table, prior_graphs, quality_basis, top_tables
@@ -210,7 +210,7 @@ class Counts:
         while not walk.complete:
             rows, _ = walk.rows()
             symbols = digits.symbols()
-            if walk.layer < PARTS:
+            if walk.layer < walk.parts:
                 pairs, n = np.unique(np.stack([rows.astype(np.int64), symbols]), axis=1, return_counts=True)
                 for (row, symbol), k in zip(pairs.T.tolist(), n.tolist(), strict=True):
                     self.base[row][symbol] = self.base[row].get(symbol, 0) + k

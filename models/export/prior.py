@@ -1,8 +1,8 @@
 """The exact prior as ONNX graphs; every tensor is uint8 (and the quality biases int32).
 
     base16   c32                              -> scale16, x16
-    base8a   x16, c16                         -> scale8a, x16m, x8
-    base8b   x8, c8a                          -> scale8b, x8m
+    base8a   x16, c16                         -> scale8, x16m, x8n
+    base8b   x8, c8 of the group before       -> scale8, x8n; likewise base8c and so on
 
 and for each plane p of 1 and 2:
     coarse{p}     c*, s*, u*, g*, e* of strides 32 and 16, x16           -> centre, tilt (flat), y16
@@ -91,16 +91,18 @@ def base_graphs(base: BasePrior, latents: tuple[int, int, int], basis: Tensor) -
     x = h.input("x16", base.v16.conv.out_channels, STREAM)
     x16 = h.block(base.m16, h.add(x, h.layer(base.v16, h.input("c16", c16, VALUE))))
     x = h.block(base.b8, h.layer(base.in8, h.shuffled(base.up8, x16)))
-    head(h, base.head8a, x, "8a")
+    head(h, base.head8[0], x, "8")
     h.output(x16, "x16m")
-    h.output(x, "x8")
-
-    k = Graph("base8b", basis)
-    x = k.input("x8", base.v8.conv.out_channels, STREAM)
-    x = k.add(x, k.layer(base.v8, k.input("c8a", base.half, VALUE)))
-    head(k, base.head8b, x, "8b")
-    k.output(x, "x8m")
-    return {"base16": g, "base8a": h, "base8b": k}
+    h.output(x, "x8n")
+    graphs = [g, h]
+    for i, (learn, block) in enumerate(zip(base.v8, base.m8, strict=True)):
+        k = Graph(f"base8{'bcdefgh'[i]}", basis)
+        x = k.input("x8", learn.conv.out_channels, STREAM)
+        x = k.block(block, k.add(x, k.layer(learn, k.input("c8", base.groups[i], VALUE))))
+        head(k, base.head8[i + 1], x, "8")
+        k.output(x, "x8n")
+        graphs.append(k)
+    return {graph.name: graph for graph in graphs}
 
 
 def logits(g: Graph, module: TritHead, x: Value, u: Value, sign: Value, e: Value) -> tuple[Value, Value]:
@@ -136,7 +138,7 @@ class PlaneGraphs:
         given = self.context(g, "16")
         channels = m.mix[1].conv.in_channels - 2 * self.latents["16"] - m.UP[0]
         given += [g.input("x16", channels, STREAM), g.shuffled(m.up[0], x)]
-        x = g.block(m.block[1], g.layer(m.mix[1], g.concat(given)))
+        x = g.block(m.wider16, g.block(m.block[1], g.layer(m.mix[1], g.concat(given))))
         for name, pair in zip(("centre", "tilt"), zip(top, self.head(g, 1, x, "16"), strict=True), strict=True):
             g.output(g.flat(list(pair)), name, rank=1)
         g.output(x, "y16")

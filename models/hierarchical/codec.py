@@ -31,7 +31,7 @@ class Cut:
     """Where each sample's stream is cut, (B,) each.
 
     Attributes:
-        levels: parts of plane 0 that arrive, 1..4 of (z32, z16, z8's halves).
+        levels: parts of plane 0 that arrive, of (z32, z16, z8's groups).
         plane: 0: planes 1 and 2 are missing; 1 or 2: that plane is the one cut inside.
         share: 0..1, share of the cut plane's bits at stride 8, in order of worth, that arrive; strides 32 and 16
             arrive when it is above 0.
@@ -42,19 +42,20 @@ class Cut:
     share: Tensor
 
     @classmethod
-    def none(cls, batch: int, device: torch.device | None = None) -> Cut:
-        full = torch.full((batch,), 4, device=device)
+    def none(cls, batch: int, parts: int, device: torch.device | None = None) -> Cut:
+        full = torch.full((batch,), parts, device=device)
         return cls(full, torch.full_like(full, 2), torch.ones(batch, device=device))
 
 
 @dataclass
 class Result:
     """Picture (B, 3, H, W); bits per sample of the direct prior (`full`,), of plane 0 (B,), of planes 1 and 2
-    (`refined`,)."""
+    (`refined`,); bits that stride 8 would take in these two if nothing were learned within a plane (`refined`,)."""
 
     picture: Tensor
     direct: Tensor
     planes: list[Tensor]
+    start: list[Tensor]
 
 
 @dataclass
@@ -63,12 +64,14 @@ class Plane:
 
     Attributes:
         coded: (3, B, C, H, W) log-probabilities that trits are coded with.
+        start: those of stride 8 when the plane begins, which order its trits.
         mean: (B, C, H, W) expected trits when the plane begins.
         place: (B, C, H, W) 0..1, where in the plane a trit arrives: 0 at strides 32 and 16, at stride 8 in order of
             worth, counted in bits.
     """
 
     coded: list[Tensor]
+    start: Tensor
     mean: list[Tensor]
     place: list[Tensor]
 
@@ -102,7 +105,7 @@ class Codec(nn.Module):
         Args:
             scaled: latents in final steps.
             q: (B,) quality.
-            keep: (B, 4) parts of plane 0 that arrive.
+            keep: (B, parts) parts of plane 0 that arrive.
             refined: planes 1 and 2 are computed for so many samples at the end.
 
         Returns:
@@ -124,21 +127,24 @@ class Codec(nn.Module):
             logs = [t.log_probabilities() for t in (*coarse, fine)]
             place = [*(torch.zeros_like(t) for t in trits[:2]), places(logs[2].detach(), weight)]
             last = module.followed(context[1], fine, logs[2], place[2], trits[2], known[2].size)
-            planes.append(Plane([*logs[:2], last], [mean_of(x.detach()) for x in logs], place))
+            planes.append(Plane([*logs[:2], last], logs[2], [mean_of(x.detach()) for x in logs], place))
             known = [
                 Known(n.value, n.size, t.centre) for n, t in zip(now, (*coarse, fine), strict=True)
             ]
         return every, planes
 
-    def hard_bits(self, scaled: list[Tensor], q: Tensor) -> list[Tensor]:
-        """Bits per sample (B,) of each plane's rounded symbols, of whole streams; latents in final steps."""
-        keep = torch.ones(len(q), 4, device=q.device)
+    def hard_bits(self, scaled: list[Tensor], q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Bits per sample (B,) of each plane's rounded symbols, of whole streams, and as `Result.start`; latents in
+        final steps."""
+        keep = torch.ones(len(q), self.config.parts, device=q.device)
         levels, planes = self.planes(scaled, q, keep, len(q))
         bits = [sum(level.bits(y, None).sum((1, 2, 3)) for level, y in zip(levels, scaled, strict=True))]
+        start = []
         for number, plane in enumerate(planes):
-            trits = (level.trits()[number] for level in levels)
+            trits = [level.trits()[number] for level in levels]
             bits.append(sum(trit_bits(log, trit) for log, trit in zip(plane.coded, trits, strict=True)))
-        return bits
+            start.append(trit_bits(plane.start, trits[2]))
+        return bits, start
 
     def forward(
         self,
@@ -164,11 +170,11 @@ class Codec(nn.Module):
         early, late = len(x) - refined, slice(len(x) - refined, None)
         gains = [g + self.log_gain(q) for g in self.gain]
         scaled = [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
-        keep = (cut.levels[:, None] > torch.arange(4, device=x.device)).float()
+        keep = (cut.levels[:, None] > torch.arange(self.config.parts, device=x.device)).float()
         levels, (first, second) = self.planes(scaled, q, keep, refined)
 
         bits0, bits1, bits2, rounded, latents, precision = 0, 0, 0, [], [], []
-        whole = (cut.levels[late] == 4).float()
+        whole = (cut.levels[late] == self.config.parts).float()
         ends = Cut(*(t[full:] for t in vars(cut).values()))
         for i, (y, level) in enumerate(zip(scaled, levels, strict=True)):
             noise = None if hard else torch.rand_like(y) - 0.5
@@ -182,12 +188,12 @@ class Codec(nn.Module):
             if full < len(x):
                 with torch.no_grad():
                     end = Level(*(t[full:] for t in vars(level).values()))
-                    kept = keep_of(i, keep[full:], y)
+                    kept = keep_of(i, keep[full:], self.config)
                     means, places = (
                         tuple(t[i][full - early :] for t in (getattr(first, n), getattr(second, n)))
                         for n in ("mean", "place")
                     )
-                    part, planes = cut_level(end, means, places, ends, kept)
+                    part, planes = cut_level(end, means, places, ends, kept, ends.levels == self.config.parts)
                     known.append(part)
                     missing.append(planes)
             latents.append(torch.cat(known) * torch.exp(-gains[i]))
@@ -196,14 +202,16 @@ class Codec(nn.Module):
         direct = torch.zeros(full, device=x.device)
         if not self.training or next(self.direct.parameters()).requires_grad:
             direct = self.direct([y[:full] for y in scaled], [z[:full] for z in rounded], q[:full], hard)
-        return Result(picture, direct, [bits0 * (cut.levels == 4), bits1, bits2])
+        trits = levels[2].trits()
+        start = [trit_bits(p.start, t[late]) * whole for p, t in zip((first, second), trits, strict=True)]
+        return Result(picture, direct, [bits0 * (cut.levels == self.config.parts), bits1, bits2], start)
 
 
-def keep_of(i: int, keep: Tensor, y: Tensor) -> Tensor:
+def keep_of(i: int, keep: Tensor, config: Config) -> Tensor:
     """(B, C, 1, 1) whether each channel of level i arrives in plane 0."""
     if i < 2:
-        return keep[:, i, None, None, None].expand(-1, y.shape[1], 1, 1)
-    return keep[:, 2:].repeat_interleave(y.shape[1] // 2, 1)[:, :, None, None]
+        return keep[:, i, None, None, None].expand(-1, config.latents[i], 1, 1)
+    return keep[:, 2:].repeat_interleave(torch.tensor(config.groups, device=keep.device), 1)[:, :, None, None]
 
 
 def trit_bits(log_p: Tensor, trit: Tensor) -> Tensor:
@@ -239,16 +247,26 @@ def places(log_p: Tensor, weight: Tensor) -> Tensor:
 
 
 def cut_level(
-    level: Level, means: tuple[Tensor, Tensor], places: tuple[Tensor, Tensor], cut: Cut, keep: Tensor
+    level: Level,
+    means: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor],
+    cut: Cut,
+    keep: Tensor,
+    whole: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """(what a receiver knows of one level's latents in final steps, planes missing per sample on average).
+    """(what a receiver knows of one level's latents in final steps, planes 1 and 2 missing per sample on average).
 
     A symbol that a plane has not reached stands at its mean, once the network that tells it has run: that of strides
     32 and 16 when the plane before is complete, that of stride 8 when theirs are known.
+
+    Args:
+        level: the symbols; means, places: of planes 1 and 2, see `Plane`.
+        cut: where the stream ends.
+        keep: (B, C, 1, 1) whether a channel arrives in plane 0; whole: (B,) whether all of that plane does.
     """
     in1, in2 = (taken(place, cut, plane) for plane, place in enumerate(places, 1))
     fine = bool((places[0] > 0).any())
-    first = cut.levels == 4
+    first = whole
     second = first & ((cut.plane > 1) | ((cut.plane == 1) & (cut.share >= 1)))
     if fine:
         first = first & ((cut.plane > 1) | ((cut.plane == 1) & (cut.share > 0)))
@@ -258,8 +276,7 @@ def cut_level(
         in1 > 0, 9 * level.mean + 3 * level.thirds + means[1] * told2, 9 * level.value + 3 * means[0] * told1
     )
     known = torch.where(in2 > 0, 9 * level.mean + level.final, known)
-    missing = 3 - keep * (1 + in1 + in2)
-    return known, missing.mean((1, 2, 3))
+    return known, (2 - keep * (in1 + in2)).mean((1, 2, 3))
 
 
 def taken(place: Tensor, cut: Cut, plane: int) -> Tensor:

@@ -41,6 +41,7 @@ class Config:
         width4: feature channels of synthesis at stride 4.
         depths: blocks of analysis and synthesis at strides 32, 16, 8.
         prior: hidden channels of the priors at strides 32, 16, 8.
+        groups: channels of stride 8's layers in plane 0.
         classes: classes of worth of stride 8's trits in planes 1 and 2; each is a layer.
         log_lambda: natural logarithms of lambda at quality 0 and 1 (rate in bits per pixel, distortion
             lambda * 255**2 * MSE over RGB in [0, 1]).
@@ -53,6 +54,7 @@ class Config:
     width4: int = 40
     depths: tuple[int, int, int] = (1, 2, 3)
     prior: tuple[int, int, int] = (48, 64, 80)
+    groups: tuple[int, ...] = (12, 24, 36)
     classes: tuple[int, int] = (2, 4)
     log_lambda: tuple[float, float] = (math.log(0.0007), math.log(0.16))
     step_energy: float = 26.0
@@ -62,6 +64,11 @@ class Config:
         """log(1 / step) of the final plane's step at `quality` (0..1), pixels in [0, 1]."""
         low, high = self.log_lambda
         return math.log(255.0) - 0.5 * (math.log(self.step_energy) - (low + quality * (high - low)))
+
+    @property
+    def parts(self) -> int:
+        """Layers of plane 0."""
+        return 2 + len(self.groups)
 
     @property
     def plane_quality(self) -> float:

@@ -1,6 +1,6 @@
 """Priors: what each symbol's distribution is, given what has been decoded.
 
-`BasePrior` codes plane 0 level by level (stride 8 in two groups). A `PlanePrior` codes plane 1's or 2's trits: those
+`BasePrior` codes plane 0 level by level (stride 8 in groups of channels). A `PlanePrior` codes plane 1's or 2's trits: those
 of strides 32 and 16 first; from them and from what is known when the plane begins it gives all of stride 8's, which
 sets their order of worth; and before every class of worth but the first a `Follow` corrects those to come by those
 that have come. All are made of fixed-point layers (`fixed`).
@@ -137,8 +137,8 @@ class BasePrior(nn.Module):
 
     def __init__(self, c: Config) -> None:
         super().__init__()
-        (c32, c16, c8), (w32, w16, _), k = c.latents, c.prior, c.knots
-        self.half = c8 // 2
+        (c32, c16, _), (w32, w16, _), k = c.latents, c.prior, c.knots
+        self.groups = c.groups
         self.top_mean, self.top_scale = Spline(c32, k), Spline(c32, k)
         self.top_scale.t.data.fill_(5.0)
         self.v32, self.b32 = FixedConv(c32, w32, VALUE, STREAM, knots=k), FixedBlock(w32, w32)
@@ -151,12 +151,10 @@ class BasePrior(nn.Module):
         )
         self.up8 = FixedConv(w16, 4 * UP8, STREAM, HIDDEN)
         w = base_width(c)
-        self.in8, self.b8 = FixedConv(UP8, w, HIDDEN, STREAM, knots=k), FixedBlock(w, w)
-        self.head8a, self.v8, self.head8b = (
-            Head(w, self.half),
-            FixedConv(self.half, w, VALUE, STREAM),
-            Head(w, self.half),
-        )
+        self.in8, self.b8 = FixedConv(UP8, w, HIDDEN, STREAM, knots=k), FixedBlock(w, 2 * w)
+        self.head8 = nn.ModuleList([Head(w, n) for n in c.groups])
+        self.v8 = nn.ModuleList([FixedConv(n, w, VALUE, STREAM) for n in c.groups[:-1]])
+        self.m8 = nn.ModuleList([FixedBlock(w, w) for _ in c.groups[:-1]])
 
     def top(self, basis: Tensor, exact: bool) -> tuple[Tensor, Tensor]:
         mean, scale = basis @ self.top_mean.t, basis @ self.top_scale.t
@@ -170,7 +168,7 @@ class BasePrior(nn.Module):
         Args:
             latents: per level (B, C, H, W), units of plane 0's step.
             basis: (B, knots) spline basis of the quality.
-            keep: (B, 4) in {0, 1}: whether z32, z16, z8's first and second half arrive; what does not is its mean.
+            keep: (B, parts) in {0, 1}: whether z32, z16 and z8's groups arrive; what does not is its mean.
             exact: round means and indices to their grids.
 
         Returns:
@@ -193,13 +191,13 @@ class BasePrior(nn.Module):
         middle = level(z16, self.head16(x), keep[:, 1])
         x16 = self.m16(STREAM.snap(x + self.v16(seen(middle)), False))
         x = self.b8(self.in8(F.pixel_shuffle(self.up8(x16), 2), basis))
-        first = level(z8[:, : self.half], self.head8a(x), keep[:, 2])
-        x8 = STREAM.snap(x + self.v8(seen(first)), False)
-        second = level(z8[:, self.half :], self.head8b(x8), keep[:, 3])
-        fine = Level(
-            *(torch.cat(pair, 1) for pair in zip(vars(first).values(), vars(second).values(), strict=True))
-        )
-        return [top, middle, fine], [x16, x8]
+        groups: list[Level] = []
+        for i, z in enumerate(torch.split(z8, list(self.groups), 1)):
+            if i:
+                x = self.m8[i - 1](STREAM.snap(x + self.v8[i - 1](seen(groups[-1])), False))
+            groups.append(level(z, self.head8[i](x), keep[:, 2 + i]))
+        fine = Level(*(torch.cat(of, 1) for of in zip(*(vars(g).values() for g in groups), strict=True)))
+        return [top, middle, fine], [x16, x]
 
 
 def base_width(c: Config) -> int:
@@ -341,6 +339,7 @@ class PlanePrior(nn.Module):
             self.block.append(FixedBlock(w, w if i == 0 else w * 3 // 2))
             self.head.append(TritHead(w, n, previous))
         self.up32 = FixedConv(2 * n32, 4 * self.UP[0], STREAM, STREAM)
+        self.wider16 = FixedBlock(w16, 2 * w16)
         self.learn = FixedConv(w16 + 2 * n16 + self.UP[0], w16, STREAM, STREAM)
         self.learned = FixedBlock(w16, w16)
         self.follow = nn.ModuleList([Follow(w8, n8) for _ in range(classes - 1)])
@@ -358,7 +357,7 @@ class PlanePrior(nn.Module):
         top, middle = known
         x = self.block[0](self.mix[0](torch.cat(top.context(), 1), basis))
         up = F.pixel_shuffle(self.up[0](x), 2)
-        y = self.block[1](self.mix[1](torch.cat([*middle.context(), context16, up], 1), basis))
+        y = self.wider16(self.block[1](self.mix[1](torch.cat([*middle.context(), context16, up], 1), basis)))
         return (self.head[0](x, top.size, top.own), self.head[1](y, middle.size, middle.own)), y
 
     def fine(
@@ -390,6 +389,9 @@ class PlanePrior(nn.Module):
     ) -> Tensor:
         """Log-probabilities (3, B, C, H, W) that stride 8's trits are coded with.
 
+        What the plane gave is not changed by how its corrections fare: it sets the order and the means, so it has to
+        be right by itself.
+
         Args:
             x: context at stride 8.
             start: as `fine` gave them; logs: their log-probabilities.
@@ -397,7 +399,7 @@ class PlanePrior(nn.Module):
             digit: the trits; size: residuals before the plane.
         """
         number = (place * self.classes).ceil() - 1
-        known = torch.zeros_like(digit)
+        known, start = torch.zeros_like(digit), Trits(start.centre.detach(), start.tilt.detach(), start.exact)
         for i, follow in enumerate(self.follow):
             known = known + surprise(digit, logs, size) * (number == i)
             later = follow(x, known, start, size).log_probabilities()

@@ -29,7 +29,7 @@ def evaluate(
         for path in files:
             x = to_tensor(path, crop).to(device)
             q = torch.full((1,), quality, device=device)
-            result = model(x, q, Cut.none(1, x.device), full=1, hard=True)
+            result = model(x, q, Cut.none(1, model.config.parts, x.device), full=1, hard=True)
             pixels = x.shape[2] * x.shape[3]
             mse = ((result.picture.clamp(0, 1) * 255).round() - x * 255).pow(2).mean()
             bits = [result.direct.item(), *(p.item() for p in result.planes)]

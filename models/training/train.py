@@ -46,6 +46,10 @@ EMA_DECAY = 0.998
 EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
 
+START_WEIGHT = 0.5
+"""Weight in the loss of what stride 8's trits would cost without what is learned within a plane. Without it their
+first distributions, which order them, drift where others correct them."""
+
 COARSE_ONLY = 1e-7
 """Share of a plane at which strides 32 and 16 have arrived and nothing of stride 8."""
 
@@ -95,13 +99,13 @@ def arguments() -> argparse.Namespace:
     return ap.parse_args()
 
 
-def random_cut(batch: int, cuts: int, device: str) -> Cut:
+def random_cut(batch: int, cuts: int, parts: int, device: str) -> Cut:
     """No cut for the first samples; for the last `cuts`, a place that is denser towards the stream's end."""
-    cut = Cut.none(batch, torch.device(device))
+    cut = Cut.none(batch, parts, torch.device(device))
     for i in range(batch - cuts, batch):
         place = torch.rand(()).item() ** 0.7
         if place < 0.2:
-            cut.levels[i] = int(torch.randint(1, 5, ()).item())
+            cut.levels[i] = int(torch.randint(1, parts + 1, ()).item())
             cut.plane[i], cut.share[i] = (0, 0.0)
         else:
             within = (place - 0.2) / 0.4
@@ -218,17 +222,19 @@ class Run:
         batch, (low, high) = self.o.batch, self.config.log_lambda
         q = torch.rand(batch, device=self.o.device)
         gain = torch.exp(self.model.log_gain(q))
-        planes = self.model.hard_bits([y.to(self.o.device) * gain for y in data.batch(batch)], q)
+        planes, start = self.model.hard_bits([y.to(self.o.device) * gain for y in data.batch(batch)], q)
         pixels = data.photographs.crop**2
         root = torch.exp((low + q * (high - low)) / 2) * 255
-        return {f"p{i}": (bits / pixels / root).mean() for i, bits in enumerate(planes)}, batch * pixels
+        terms = {f"p{i}": (bits / pixels / root).mean() for i, bits in enumerate(planes)}
+        terms["start"] = START_WEIGHT * sum((bits / pixels / root).mean() for bits in start)
+        return terms, batch * pixels
 
     def terms(self, data: Photographs) -> tuple[dict[str, Tensor], int]:
         """Parts of the loss of everything, and the pixels that they stand for."""
         o = self.o
         x = data.batch(o.batch)
         q = torch.rand(o.batch, device=o.device)
-        cut, full = random_cut(o.batch, o.cuts, o.device), o.batch - o.cuts
+        cut, full = random_cut(o.batch, o.cuts, self.config.parts, o.device), o.batch - o.cuts
         low, high = self.config.log_lambda
         result = self.model(x, q, cut, full, o.finish, None if o.finish else o.refined)
         pixels = x.shape[2] * x.shape[3]
@@ -242,13 +248,15 @@ class Run:
         }
         for i, bits in enumerate(result.planes):
             terms[f"p{i}"] = (bits / pixels / lam[-len(bits) :].sqrt()).mean()
+        start = sum((bits / pixels / lam[-len(bits) :].sqrt()).mean() for bits in result.start)
+        terms["start"] = START_WEIGHT * start
         return terms, o.batch * pixels
 
 
 def cut_quality(cut: Cut, q: torch.Tensor, config: Config) -> torch.Tensor:
     """The quality that a cut sample's precision amounts to (B,), for its lambda."""
     planes = torch.where(cut.plane == 0, 0.0, cut.plane - 1 + cut.share)
-    planes = planes - (4 - cut.levels) / 4
+    planes = planes - (config.parts - cut.levels) / config.parts
     return q - config.plane_quality * (2 - planes)
 
 

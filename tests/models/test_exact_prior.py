@@ -14,8 +14,8 @@ from models.export.reference import evaluate
 from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, prior_networks
 
 ZOO = resources.files("layercast.zoo") / DEFAULT_ENTRY
-CLASSES = json.loads((ZOO / "manifest.json").read_bytes())["config"]["classes"]
-PRIOR_NETWORKS = prior_networks(CLASSES)
+CONFIG = json.loads((ZOO / "manifest.json").read_bytes())["config"]
+PRIOR_NETWORKS = prior_networks(len(CONFIG["groups"]), CONFIG["classes"])
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 SIZES = ((1, 1), (3, 2), (2, 5))
 

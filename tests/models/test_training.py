@@ -187,7 +187,7 @@ def test_cuts_take_the_worthiest_symbols_first() -> None:
 
 
 def test_random_cuts_keep_whole_samples_whole() -> None:
-    cut = random_cut(8, 3, "cpu")
+    cut = random_cut(8, 3, SMALL.parts, "cpu")
     assert (cut.share[:5] == 1).all()
     assert (cut.plane[:5] == 2).all()
     assert (cut.levels >= 1).all()

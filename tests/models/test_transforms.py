@@ -91,7 +91,7 @@ def test_planes_of_part_of_a_batch_are_those_of_the_whole() -> None:
     torch.manual_seed(5)
     model = Codec(SMALL).eval()
     x, q = torch.rand(3, 3, 64, 64), torch.tensor([0.2, 0.9, 0.6])
-    cut = Cut.none(3)
+    cut = Cut.none(3, SMALL.parts)
     cut.plane[2], cut.share[2] = 1, 0.5
     with torch.no_grad():
         whole = model(x, q, cut, full=2, hard=True)

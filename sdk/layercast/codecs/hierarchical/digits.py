@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.codecs.hierarchical.walk import MEAN_UNIT, PARTS, SYMBOL_LIMIT, Walk
+from layercast.codecs.hierarchical.walk import MEAN_UNIT, SYMBOL_LIMIT, Walk
 
 LIMIT = 9 * SYMBOL_LIMIT
 
@@ -33,6 +33,6 @@ class Digits:
     def symbols(self) -> NDArray[np.int32]:
         """Symbols of the layer that the walk's `rows` has just described, (N,) int32."""
         walk = self._walk
-        if walk.layer < PARTS:
+        if walk.layer < walk.parts:
             return walk.part(self._planes[0], walk.layer).ravel().astype(np.int32)
         return walk.mirror(self._planes[walk.plane].take(walk.chosen).astype(np.int32))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.codecs.hierarchical.model import Model
-from layercast.codecs.hierarchical.walk import MEAN_UNIT, PARTS, STRIDE, Walk
+from layercast.codecs.hierarchical.walk import MEAN_UNIT, STRIDE, Walk
 
 
 class Meter:
@@ -30,7 +30,7 @@ class Meter:
     def before_put(self) -> None:
         """Note what the layer that is about to be put removes."""
         walk = self._walk
-        if walk.layer >= PARTS:
+        if walk.layer >= walk.parts:
             self._removed.append(walk.expected_removal())
             return
         truth = walk.part(self._latents, walk.layer)
@@ -43,7 +43,7 @@ class Meter:
 
     def _channels(self, part: int) -> NDArray[np.float32]:
         c = [s[3] for s in self._walk.shapes]
-        ends = np.cumsum([0, c[0], c[1], c[2] // 2, c[2] // 2]).tolist()
+        ends = np.cumsum([0, *c[:2], *self._walk.model.groups]).tolist()
         return self._weight[ends[part] : ends[part + 1]]
 
     def gains(self) -> tuple[float, ...]:

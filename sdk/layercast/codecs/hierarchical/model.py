@@ -25,6 +25,8 @@ from layercast.runtime.session import MAX_MODEL_BYTES
 DEFAULT_ENTRY = "hierarchical-1"
 """The zoo entry that ships with this version."""
 
+GROUP_LETTERS = "abcdefgh"
+
 FORMAT = 2
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
@@ -70,9 +72,10 @@ class Ranking:
         return classes
 
 
-def prior_networks(classes: tuple[int, int]) -> tuple[str, ...]:
-    """Names of the exact prior's networks for a model with so many classes of worth in planes 1 and 2."""
-    names = ["base16", "base8a", "base8b"]
+def prior_networks(groups: int, classes: tuple[int, int]) -> tuple[str, ...]:
+    """Names of the exact prior's networks for a model with so many groups of stride 8's channels in plane 0 and
+    classes of worth in planes 1 and 2."""
+    names = ["base16", *(f"base8{letter}" for letter in GROUP_LETTERS[:groups])]
     for plane, count in enumerate(classes, 1):
         names += [f"coarse{plane}", f"fine{plane}", *(f"follow{plane}_{k}" for k in range(1, count))]
     return tuple(names)
@@ -104,7 +107,8 @@ class Model:
         self.top_mean: NDArray[np.int16] = data["top_mean"]
         self.top_scale: NDArray[np.uint8] = data["top_scale"]
         self.classes: tuple[int, int] = tuple(config["classes"])
-        self.prior_networks = prior_networks(self.classes)
+        self.groups: tuple[int, ...] = tuple(config["groups"])
+        self.prior_networks = prior_networks(len(self.groups), self.classes)
         self.biases = {name: data[f"bias_{name}"] for name in self.prior_networks if f"bias_{name}" in data}
         self.key_table: NDArray[np.int16] = data["key_table"]
         self.trit_mean: NDArray[np.float32] = data["trit_mean"]
@@ -205,9 +209,11 @@ def known_answer(model: Model) -> str:
     both = {name: x for name, x in coarser.items() if name[0] in "cs"} | finest
     for quality in (0, 255):
         a = model.prior("base16", quality, c32=known["32"])
-        b = model.prior("base8a", quality, x16=a["x16"], c16=known["16"])
-        c = model.prior("base8b", quality, x8=b["x8"], c8a=known["8"][..., : c8 // 2])
-        outputs, x16, x8 = [a, b, c], b["x16m"], c["x8m"]
+        outputs = [a, model.prior("base8a", quality, x16=a["x16"], c16=known["16"])]
+        x16, x8 = outputs[1]["x16m"], outputs[1]["x8n"]
+        for letter, group in zip(GROUP_LETTERS[1:], model.groups[:-1], strict=False):
+            outputs.append(model.prior(f"base8{letter}", quality, x8=x8, c8=known["8"][..., :group]))
+            x8 = outputs[-1]["x8n"]
         for plane, count in enumerate(model.classes, 1):
             coarse = model.prior(f"coarse{plane}", quality, **coarser, x16=x16)
             fine = model.prior(f"fine{plane}", quality, **both, x16=coarse["y16"], x8=x8)

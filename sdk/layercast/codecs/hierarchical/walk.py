@@ -11,6 +11,7 @@ is a table by quality at stride 32, and 0 elsewhere.
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
-from layercast.codecs.hierarchical.model import KEYS, ROW_MIRROR, SKIP, Model
+from layercast.codecs.hierarchical.model import GROUP_LETTERS, KEYS, ROW_MIRROR, SKIP, Model
 from layercast.entropy import CdfTables
 
 MEAN_UNIT = 9 / 16
@@ -28,9 +29,6 @@ MEAN_UNIT = 9 / 16
 SYMBOL_LIMIT = 3000
 """Largest |symbol| of plane 0; int16 holds nine times this. A latent of a picture stays below 30."""
 
-PARTS = 4
-"""Layers of plane 0: strides 32, 16, and stride 8 in two halves."""
-
 STRIDE = 32
 """Pictures are padded to multiples of this by repeating their last row and column."""
 
@@ -38,10 +36,11 @@ STEPS = (9, 3, 1)
 
 
 def layer_table(model: Model) -> tuple[LayerInfo, ...]:
-    base = ("stride 32", "stride 16", "stride 8, low frequencies", "stride 8, high frequencies")
-    rows = [
-        LayerInfo(f"p0.{n}", f"plane 0: {text}")
-        for n, text in zip(("z32", "z16", "z8a", "z8b"), base, strict=True)
+    rows = [LayerInfo(f"p0.z{stride}", f"plane 0: stride {stride}") for stride in (32, 16)]
+    ends = list(itertools.accumulate(model.groups))
+    rows += [
+        LayerInfo(f"p0.z8{letter}", f"plane 0: stride 8, channels {end - size}-{end - 1}")
+        for letter, size, end in zip(GROUP_LETTERS, model.groups, ends, strict=False)
     ]
     for plane, count in enumerate(model.classes, 1):
         rows.append(LayerInfo(f"p{plane}.z", f"plane {plane}: strides 32 and 16"))
@@ -84,8 +83,10 @@ class Walk:
     def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
         self.layer, self.plane = 0, 0
+        self.parts = 2 + len(model.groups)
+        """Layers of plane 0: strides 32, 16, and stride 8 in groups of channels."""
         self._steps = [
-            *((0, part) for part in range(PARTS)),
+            *((0, part) for part in range(self.parts)),
             *((plane, number) for plane, count in enumerate(model.classes, 1) for number in range(count + 1)),
         ]
         self.layers = len(self._steps)
@@ -127,8 +128,10 @@ class Walk:
     def part(self, flat: NDArray[Any], part: int) -> NDArray[Any]:
         """View of what one of plane 0's layers holds of a flat array, (1, H, W, C)."""
         view = self.levels(flat)[min(part, 2)]
-        half = self.shapes[2][3] // 2
-        return view if part < 2 else view[..., :half] if part == 2 else view[..., half:]
+        if part < 2:
+            return view
+        begin = sum(self.model.groups[: part - 2])
+        return view[..., begin : begin + self.model.groups[part - 2]]
 
     def by_channel(self, values: NDArray[Any]) -> NDArray[Any]:
         """A number per channel, stride 32's first, as a flat array with one per symbol."""
@@ -206,16 +209,15 @@ class Walk:
             return
         before = self.part(self.value, part - 1)
         known = context_value(before, self.mean.reshape(before.shape) if part == 1 else None, 1)
-        name, inputs, level = (
-            ("base16", {}, "16"),
-            ("base8a", {"x16": "x16"}, "8a"),
-            ("base8b", {"x8": "x8"}, "8b"),
-        )[part - 1]
-        feeds = {new: self._context[old] for new, old in inputs.items()}
-        feeds[("c32", "c16", "c8a")[part - 1]] = known
-        out = self.model.prior(name, self.quality, **feeds)
-        self.part(self.scale, part)[:] = out[f"scale{level}"]
-        self._context.update(out)
+        if part == 1:
+            out = self.model.prior("base16", self.quality, c32=known)
+        elif part == 2:
+            out = self.model.prior("base8a", self.quality, x16=self._context["x16"], c16=known)
+        else:
+            name = f"base8{GROUP_LETTERS[part - 2]}"
+            out = self.model.prior(name, self.quality, x8=self._context["x8n"], c8=np.ascontiguousarray(known))
+        self.part(self.scale, part)[:] = out["scale16" if part == 1 else "scale8"]
+        self._context |= out
 
     def _run_networks(self, plane: int, number: int) -> None:
         """Run what is needed before layer `number` of a plane and has not run."""
@@ -278,7 +280,7 @@ class Walk:
     def _enter_plane(self, plane: int) -> None:
         """Distributions of strides 32 and 16 in a plane."""
         earlier = self.scale if plane == 1 else self._centre
-        x16, x8 = ("x16m", "x8m") if plane == 1 else ("y16", "y8")
+        x16, x8 = ("x16m", "x8n") if plane == 1 else ("y16", "y8")
         feeds = self._known(self._coarse, 3 ** (plane - 1)) | self._named({"e": earlier[self._coarse]}, self._coarse)
         self._before = self._known(self._fine, 1) | self._named({"e": earlier[self._fine]}, self._fine)
         self._before["x8"] = self._context[x8]
@@ -315,14 +317,15 @@ class Walk:
     def known(self) -> tuple[list[NDArray[np.float32]], list[float]]:
         """What a receiver knows: latents in final steps per level, and planes missing, averaged over a level.
 
+        Plane 0 counts as there before it has come: at low quality it is nearly all zero, and pictures from a part of
+        it are better so (0.1 dB on 8 validation pictures at qualities up to 0.5).
         Symbols that the present plane has not reached stand at the mean of their trit, once a network has told it.
         """
         step = STEPS[self.plane]
         latents = self.value * np.float32(step)
         latents[: self.bounds[1]] += self.mean * np.float32(MEAN_UNIT)
         if not self.plane:
-            before = [self.layer > part for part in range(PARTS)]
-            return self.levels(latents), [3.0 - before[0], 3.0 - before[1], 3.0 - (before[2] + before[3]) / 2]
+            return self.levels(latents), [2.0] * 3
         if not len(self._trits):
             return self.levels(latents), [2.0 - self.plane] * 3
         told = len(self.value) if self._networks == 2 else self.bounds[2]
