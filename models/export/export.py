@@ -19,7 +19,8 @@ import torch
 
 from layercast.codecs.hierarchical.codec import HierarchicalCodec, grid_of, picture_info
 from layercast.codecs.hierarchical.digits import Digits
-from layercast.codecs.hierarchical.model import FORMAT, KEYS, ROW_MIRROR, TRANSFORMS, known_answer
+from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
+from layercast.codecs.hierarchical.model import FORMAT, TRANSFORMS, known_answer
 from layercast.codecs.hierarchical.walk import Walk
 from layercast.entropy import CdfTables
 from layercast.entropy.families import to_frequencies

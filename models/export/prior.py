@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR
 from models.export.graph import Graph, Value
 from models.hierarchical.codec import Codec
 from models.hierarchical.config import CENTRE_MAX, CENTRE_MIN, LOGIT_FRACTION, TILT_MAX
@@ -41,9 +42,6 @@ from models.hierarchical.transforms import hat_basis
 
 QUALITIES = 256
 """Quality indices of the bitstream."""
-
-ROW_MIRROR = 1024
-"""Added to a row whose tilt is negative: the same row with the trit mirrored."""
 
 TILTS = TILT_MAX + 1
 ROWS = (CENTRE_MAX - CENTRE_MIN + 1) * TILTS
@@ -139,7 +137,9 @@ class PlaneGraphs:
         channels = m.mix[1].conv.in_channels - 2 * self.latents["16"] - m.UP[0]
         given += [g.input("x16", channels, STREAM), g.shuffled(m.up[0], x)]
         x = g.block(m.wider16, g.block(m.block[1], g.layer(m.mix[1], g.concat(given))))
-        for name, pair in zip(("centre", "tilt"), zip(top, self.head(g, 1, x, "16"), strict=True), strict=True):
+        for name, pair in zip(
+            ("centre", "tilt"), zip(top, self.head(g, 1, x, "16"), strict=True), strict=True
+        ):
             g.output(g.flat(list(pair)), name, rank=1)
         g.output(x, "y16")
         return g

@@ -128,9 +128,7 @@ class Codec(nn.Module):
             place = [*(torch.zeros_like(t) for t in trits[:2]), places(logs[2].detach(), weight)]
             last = module.followed(context[1], fine, logs[2], place[2], trits[2], known[2].size)
             planes.append(Plane([*logs[:2], last], logs[2], [mean_of(x.detach()) for x in logs], place))
-            known = [
-                Known(n.value, n.size, t.centre) for n, t in zip(now, (*coarse, fine), strict=True)
-            ]
+            known = [Known(n.value, n.size, t.centre) for n, t in zip(now, (*coarse, fine), strict=True)]
         return every, planes
 
     def hard_bits(self, scaled: list[Tensor], q: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,9 +1,9 @@
 """Priors: what each symbol's distribution is, given what has been decoded.
 
-`BasePrior` codes plane 0 level by level (stride 8 in groups of channels). A `PlanePrior` codes plane 1's or 2's trits: those
-of strides 32 and 16 first; from them and from what is known when the plane begins it gives all of stride 8's, which
-sets their order of worth; and before every class of worth but the first a `Follow` corrects those to come by those
-that have come. All are made of fixed-point layers (`fixed`).
+`BasePrior` codes plane 0 level by level (stride 8 in groups of channels). A `PlanePrior` codes plane
+1's or 2's trits: those of strides 32 and 16 first; from them and from what is known when the plane begins it gives all
+of stride 8's, which sets their order of worth; and before every class of worth but the first a `Follow` corrects those
+to come by those that have come. All are made of fixed-point layers (`fixed`).
 
 A trit's distribution is the exponential family with a centre logit c and a tilt logit d:
 P(-1) : P(0) : P(+1) = exp(-d) : exp(c) : exp(d). It covers every distribution on three values, its two numbers

@@ -18,7 +18,8 @@ from models.hierarchical.config import Config
 from models.hierarchical.int8 import Range, convolve
 
 PRECISION_MIN = -1.25
-"""Left end of the precision axis: 1 is quality 1 with every plane, and three planes fewer at quality 0 is -1.21."""
+"""Left end of the precision axis: 1 is quality 1 with every plane; quality 0 with plane 0 alone stands at -0.81. The
+knots below are from when plane 0 could be missing too, and unused."""
 
 PRECISION_KNOTS = 15
 """Knots on [PRECISION_MIN, 1], 0.16 apart."""

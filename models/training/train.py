@@ -3,7 +3,7 @@
     python -m models.training.train --data TRAIN --valid VALID --out run.pt --minutes 60
     python -m models.training.train ... --out run.pt          # goes on where run.pt stopped
     python -m models.training.train ... --start run.pt --out prior.pt --prior --crop 256 --minutes 45
-    python -m models.training.train ... --start prior.pt --out done.pt --finish --crop 256 --batch 4 --cuts 1 --rate 0.13
+    python -m models.training.train ... --start prior.pt --out done.pt --finish --crop 256 --batch 4 --rate 0.1
 
 Objective per sample (TRAINING.md): (rate + lambda * 255**2 * MSE) / sqrt(lambda), lambda log-uniform. Most samples
 are coded whole: they train analysis, synthesis and the direct prior. The others are cut at a random place of the
@@ -58,6 +58,7 @@ FINISHED = ("analysis", "gain", "direct")
 
 EXACT_PRIOR = ("base", "plane1", "plane2")
 """Parts that `--prior` trains."""
+
 
 def arguments() -> argparse.Namespace:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -178,7 +179,9 @@ class Run:
     def latents(self, x: Tensor) -> list[Tensor]:
         """Of crops x (B, 3, H, W), in the steps of a quality whose logarithmic gain is 0."""
         with torch.no_grad():
-            return [y.float() * torch.exp(g) for y, g in zip(self.model.analysis(x), self.model.gain, strict=True)]
+            return [
+                y.float() * torch.exp(g) for y, g in zip(self.model.analysis(x), self.model.gain, strict=True)
+            ]
 
     def set_rates(self, progress: float) -> None:
         """Learning rates, and whether the exact prior is exact, at a share of the run."""

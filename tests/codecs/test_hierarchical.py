@@ -16,7 +16,8 @@ from PIL import Image
 import layercast
 from layercast.bitstream.types import PictureInfo
 from layercast.codecs.hierarchical import HierarchicalCodec
-from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, KEYS, SKIP, Ranking
+from layercast.codecs.hierarchical.kernels import KEYS
+from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, Ranking
 from layercast.codecs.hierarchical.walk import Walk
 from layercast.demo import assets
 from layercast.entropy import SymbolDecoder
@@ -100,17 +101,19 @@ def test_classes_of_worth_hold_equal_bits_of_the_worthiest_first() -> None:
     rng = np.random.default_rng(4)
     order = rng.permutation(2 * KEYS)[:3000]
     ranking = Ranking(np.ones(KEYS, bool), order, rng.integers(1, 1600, 3000), 2)
-    index = order[rng.integers(0, 2000, 50_000)]
-    index[:100] = np.setdiff1d(np.arange(2 * KEYS), order)[:100]
-    classes = ranking.classes(index, 4)
-    assert (classes[:100] == SKIP).all()
+    keys = rng.integers(0, KEYS, 40_000).astype(np.int16)
+    weights = np.array([0, 1, 1, 0], np.uint8)
+    index = keys + KEYS * np.resize(weights, len(keys)).astype(int)
     place, bits = np.full(2 * KEYS, -1), np.zeros(2 * KEYS, np.int64)
     place[order], bits[order] = np.arange(3000), ranking.bits
-    each = np.bincount(classes[100:], weights=bits[index[100:]])
-    assert each.max() < 1.05 * each.min()
-    ends = [(place[index[classes == c]].min(), place[index[classes == c]].max()) for c in range(4)]
+    classes = ranking.classes(keys, weights, 4)
+    np.testing.assert_array_equal(np.sort(np.concatenate(classes)), np.flatnonzero(place[index] >= 0))
+    each = [bits[index[c]].sum() for c in classes]
+    assert max(each) < 1.05 * min(each)
+    ends = [(place[index[c]].min(), place[index[c]].max()) for c in classes]
     assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
-    assert (ranking.classes(index[:100], 4) == SKIP).all()
+    nothing = Ranking(ranking.coded, order[:0], ranking.bits[:0], 2)
+    assert [len(c) for c in nothing.classes(keys, weights, 4)] == [0, 0, 0, 0]
 
 
 def test_a_further_layer_never_decodes_an_earlier_one_again(

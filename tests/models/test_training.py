@@ -12,7 +12,8 @@ from models.export.reference import evaluate
 from models.hierarchical.config import Config
 from PIL import Image
 
-from layercast.codecs.hierarchical.model import ROW_MIRROR, surprises
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR
+from layercast.codecs.hierarchical.model import surprises
 from layercast.entropy import CdfTables
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
@@ -23,8 +24,8 @@ from models.hierarchical.codec import Codec, Cut, places, taken  # noqa: E402  (
 from models.hierarchical.fixed import HIDDEN, STREAM, FixedBlock, FixedConv, integers, set_exact  # noqa: E402  (imports torch)
 from models.hierarchical.prior import SCALE, PlanePrior, Trits, surprise  # noqa: E402  (imports torch)
 from models.hierarchical.transforms import Analysis, Synthesis  # noqa: E402  (imports torch)
-from models.training.muon import orthogonalise, split_parameters  # noqa: E402  (imports torch)
 from models.training.data import Latents, Photographs  # noqa: E402  (imports torch)
+from models.training.muon import orthogonalise, split_parameters  # noqa: E402  (imports torch)
 from models.training.train import EXACT_PRIOR, FINISHED, Run, random_cut  # noqa: E402  (imports torch)
 
 torch.set_num_threads(1)  # the tensors are tiny

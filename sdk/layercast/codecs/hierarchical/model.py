@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from layercast.codecs.hierarchical import kernels
+from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
@@ -34,12 +36,7 @@ TRANSFORMS = ("analysis", "synthesis")
 
 
 SKIP = 255
-"""Class of a symbol that is not coded."""
-
-ROW_MIRROR = 1024
-"""Flag on a row: the trit is mirrored."""
-
-KEYS = 2 * ROW_MIRROR
+"""Class of a trit that is not coded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +47,36 @@ class Ranking:
         coded: (KEYS,) bool; false where a trit is near-certain and not coded.
         order: (entries,) int64, `row key + KEYS * channel weight` of what is coded, in descending order of worth.
         bits: (entries,) int64, expected bits of a trit of each, in 1/1024.
-        weights: how many channel weights there are.
+        kinds: how many channel weights there are.
     """
 
     coded: NDArray[np.bool_]
     order: NDArray[np.int64]
     bits: NDArray[np.int64]
-    weights: int
+    kinds: int
 
-    def classes(self, index: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
-        """Class of worth 0..count-1 of trits with these indices, or `SKIP`: every class holds the same expected bits.
+    def classes(
+        self, keys: NDArray[np.int16], weights: NDArray[np.uint8], count: int
+    ) -> list[NDArray[np.int64]]:
+        """Positions of the trits of each class of worth, the worthiest first; every class holds the same expected
+        bits, and what is near-certain is in none.
 
         In integers, so that both ends find the same.
+
+        Args:
+            keys: (N,) row keys, channels last.
+            weights: (C,) channel weights, below `kinds`.
+            count: of classes.
         """
-        found = np.bincount(index, minlength=self.weights * KEYS)
-        bits = np.cumsum(found.take(self.order) * self.bits)
-        table = np.full(self.weights * KEYS, SKIP, np.uint8)
+        found = kernels.histogram(keys, weights, self.kinds).take(self.order)
+        bits = np.cumsum(found * self.bits)
+        table = np.full(self.kinds * KEYS, SKIP, np.uint8)
+        sizes = np.zeros(count, np.int64)
         if len(bits) and bits[-1]:
-            table[self.order] = np.maximum(bits * count - 1, 0) // bits[-1]
-        classes: NDArray[np.uint8] = table.take(index)
-        return classes
+            numbers = np.maximum(bits * count - 1, 0) // bits[-1]
+            table[self.order] = numbers
+            np.add.at(sizes, numbers, found)
+        return kernels.group(keys, weights, table, sizes)
 
 
 def prior_networks(groups: int, classes: tuple[int, int]) -> tuple[str, ...]:
@@ -115,9 +122,9 @@ class Model:
         self.trit_energy: NDArray[np.float32] = data["trit_energy"]
         self.channel_weight: NDArray[np.uint8] = data["channel_weight"]
         self.latent_energy: NDArray[np.float32] = data["latent_energy"]
-        weights = len(self.trit_energy) // KEYS
+        kinds = len(self.trit_energy) // KEYS
         self.rankings = tuple(
-            Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"], weights) for p in (1, 2)
+            Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"], kinds) for p in (1, 2)
         )
         self.surprise = surprises(self.trit_tables)
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION]))

@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
-from layercast.codecs.hierarchical.model import GROUP_LETTERS, KEYS, ROW_MIRROR, SKIP, Model
+from layercast.codecs.hierarchical import kernels
+from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
+from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
 from layercast.entropy import CdfTables
 
 MEAN_UNIT = 9 / 16
@@ -99,18 +101,21 @@ class Walk:
         self.mean: NDArray[np.int16] = top  # of stride 32
         self.value: NDArray[np.int16] = np.zeros(total, np.int16)
         self.scale: NDArray[np.uint8] = np.zeros(total, np.uint8)
-        self.chosen: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._places: NDArray[np.int64] = np.zeros(
+            0, np.int64
+        )  # of the layer's symbols, from where it begins
+        self._begin = 0
         self.chosen_keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
         self._context: dict[str, NDArray[Any]] = {}
         # Of the present plane, from plane 1 on: row keys, trits until it is complete, centre and tilt logits,
-        # classes and surprises of stride 8, and what the fine network needs of the planes before.
+        # places by class and surprises of stride 8, and what the fine network needs of the planes before.
         self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
         self._centre: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._tilt: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._class_of: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._classes: list[NDArray[np.int64]] = []
         self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._before: dict[str, NDArray[np.uint8]] = {}
 
@@ -155,11 +160,14 @@ class Walk:
             return self.part(self.scale, number).ravel(), self.model.base_tables
         return self.chosen_keys & (ROW_MIRROR - 1), self.model.trit_tables
 
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """Positions of the symbols of the layer that `rows` described, from plane 1 on."""
+        return self._places + self._begin
+
     def mirror(self, trits: NDArray[np.int32]) -> NDArray[np.int32]:
         """Trits as the tables count them: mirrored where the row's tilt is negative (an involution)."""
-        flags = -(self.chosen_keys // np.int16(ROW_MIRROR))  # 0 or -1: in two's complement, x ^ -1 is -x - 1
-        mirrored: NDArray[np.int32] = (trits ^ flags) - flags
-        return mirrored
+        return kernels.mirror(trits, self.chosen_keys)
 
     def expected_removal(self) -> float:
         """Distortion that the trits of the layer that `rows` described are expected to remove, in pixel units
@@ -175,15 +183,15 @@ class Walk:
             part = self.part(self.value, number)
             part[:] = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).reshape(part.shape)
         else:
-            trits = self.mirror(symbols).astype(np.int8)
-            self._trits[self.chosen] = trits
+            if number:
+                fine, table = self._fine, self.model.surprise
+                known = self.value[fine], table, self._trits[fine], self._surprise
+                kernels.learn(self._places, symbols, self.chosen_keys, *known)
+            else:
+                self._trits[self._places] = self.mirror(symbols)
             if number == self.model.classes[plane - 1]:
                 self.value += self._trits
                 self._trits = np.zeros(0, np.int8)
-            elif number:
-                sign = np.sign(self.value.take(self.chosen))
-                index = self.chosen_keys * np.int16(9) + trits * np.int8(3) + sign + np.int16(4)
-                self._surprise[self.chosen - self.bounds[2]] = self.model.surprise.take(index)
         self.layer += 1
         self._open = False
 
@@ -215,7 +223,9 @@ class Walk:
             out = self.model.prior("base8a", self.quality, x16=self._context["x16"], c16=known)
         else:
             name = f"base8{GROUP_LETTERS[part - 2]}"
-            out = self.model.prior(name, self.quality, x8=self._context["x8n"], c8=np.ascontiguousarray(known))
+            out = self.model.prior(
+                name, self.quality, x8=self._context["x8n"], c8=np.ascontiguousarray(known)
+            )
         self.part(self.scale, part)[:] = out["scale16" if part == 1 else "scale8"]
         self._context |= out
 
@@ -232,22 +242,15 @@ class Walk:
         """Find the symbols of layer `number` of the present plane."""
         if number == 0:
             coded = self.model.rankings[self.plane - 1].coded.take(self._keys[self._coarse])
-            self.chosen = np.flatnonzero(coded)
+            self._places, self._begin = np.flatnonzero(coded), 0
         else:
-            self.chosen = np.flatnonzero(self._class_of == number - 1)
-            self.chosen += self.bounds[2]
+            self._places, self._begin = self._classes[number - 1], self.bounds[2]
+        keys = self._keys[self._begin :]
         if number > 1:
-            place = self.chosen - self.bounds[2]
-            new = self._context["centre8n"].ravel().take(place), self._context["tilt8n"].ravel().take(place)
-            self._keys[self.chosen] = self._keys_of(*new)
-        self.chosen_keys = self._keys.take(self.chosen)
-
-    def _keys_of(self, centre: NDArray[np.uint8], tilt: NDArray[np.uint8]) -> NDArray[np.int16]:
-        """Row keys of trits with these logits."""
-        logits = centre * np.uint16(256)
-        logits |= tilt
-        keys: NDArray[np.int16] = self.model.key_table.take(logits)
-        return keys
+            centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8n"))
+            self.chosen_keys = kernels.row_keys_at(self._places, centre, tilt, self.model.key_table, keys)
+        else:
+            self.chosen_keys = keys.take(self._places)
 
     def _known(self, part: slice, steps: int) -> dict[str, NDArray[np.uint8]]:
         """What is known of a part of the symbols, as the networks see it, by input and level.
@@ -272,7 +275,7 @@ class Walk:
     def _named(self, flats: dict[str, NDArray[np.uint8]], part: slice) -> dict[str, NDArray[np.uint8]]:
         """Flat arrays over a part of the symbols by name, as (1, H, W, C) by name and level."""
         if part.start == 0:
-            pairs = [(name, "32 16".split(), self.levels(flat)) for name, flat in flats.items()]
+            pairs = [(name, ["32", "16"], self.levels(flat)) for name, flat in flats.items()]
         else:
             pairs = [(name, ["8"], [flat.reshape(self.shapes[2])]) for name, flat in flats.items()]
         return {f"{n}{level}": x for n, names, xs in pairs for level, x in zip(names, xs, strict=True)}
@@ -281,7 +284,9 @@ class Walk:
         """Distributions of strides 32 and 16 in a plane."""
         earlier = self.scale if plane == 1 else self._centre
         x16, x8 = ("x16m", "x8n") if plane == 1 else ("y16", "y8")
-        feeds = self._known(self._coarse, 3 ** (plane - 1)) | self._named({"e": earlier[self._coarse]}, self._coarse)
+        feeds = self._known(self._coarse, 3 ** (plane - 1)) | self._named(
+            {"e": earlier[self._coarse]}, self._coarse
+        )
         self._before = self._known(self._fine, 1) | self._named({"e": earlier[self._fine]}, self._fine)
         self._before["x8"] = self._context[x8]
         out = self.model.prior(f"coarse{plane}", self.quality, **feeds, x16=self._context[x16])
@@ -290,10 +295,9 @@ class Walk:
         self.value *= 3
         self._trits = np.zeros(len(self.value), np.int8)
         self._keys = np.zeros(len(self.value), np.int16)
-        self._keys[self._coarse] = self._keys_of(out["centre"], out["tilt"])
+        self._keys[self._coarse] = kernels.row_keys(out["centre"], out["tilt"], self.model.key_table)
         self._centre = np.empty(len(self.value), np.uint8)
         self._centre[self._coarse] = out["centre"]
-        self._class_of = np.zeros(0, np.uint8)
 
     def _enter_fine(self) -> None:
         """Distributions of stride 8 in the present plane, and their classes of worth."""
@@ -301,10 +305,12 @@ class Walk:
         now = {n: x for n, x in self._known(self._coarse, 3**plane).items() if n[0] in "cs"}
         out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
         self._context, self._networks = out, 2
-        keys = self._keys_of(out["centre8"].ravel(), out["tilt8"].ravel())
-        self._keys[self._fine], self._centre[self._fine] = keys, out["centre8"].ravel()
-        index = self.weights[self._fine] + keys
-        self._class_of = self.model.rankings[plane - 1].classes(index, self.model.classes[plane - 1])
+        centre, tilt = out["centre8"].ravel(), out["tilt8"].ravel()
+        keys = kernels.row_keys(centre, tilt, self.model.key_table)
+        self._keys[self._fine], self._centre[self._fine] = keys, centre
+        weights = self.model.channel_weight[-self.shapes[2][3] :]
+        count = self.model.classes[plane - 1]
+        self._classes = self.model.rankings[plane - 1].classes(keys, weights, count)
         self._surprise = np.full(len(keys), ZERO, np.uint8)
 
     def _follow(self, number: int) -> None:
@@ -331,10 +337,12 @@ class Walk:
         told = len(self.value) if self._networks == 2 else self.bounds[2]
         means = (self.model.trit_mean * np.float32(step)).take(self._keys[:told])
         number = 0 if self.layer == self.layers else self._steps[self.layer][1]
-        reached = np.zeros(len(self.value), np.uint8)
-        reached[self._coarse] = number > 0
-        if len(self._class_of):
-            reached[self._fine] = (self._class_of < number - 1) | (self._class_of == SKIP) if number else 0
+        reached = np.full(len(self.value), number > 0, np.uint8)
+        if number and self._networks == 2:
+            for later in self._classes[number - 1 :]:
+                reached[self._fine][later] = 0
+        elif number:
+            reached[self._fine] = 0
         latents += self._trits * np.float32(step)
         latents[:told] += means * (1 - reached[:told])
         share = [float(flags.mean()) for flags in self.levels(reached)]
