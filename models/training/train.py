@@ -11,8 +11,7 @@ layered stream (OHM eq. 6) and train synthesis with the lambda of the precision 
 exact prior learns plane 0 on noisy and planes 1-2 on hard symbols, from detached latents.
 
 When analysis has been trained, `--prior` trains the exact prior alone, from latents that are computed once, four times
-as fast; `--finish` ends a training: the exact prior (on its integer grids) and synthesis (in int8) learn from hard
-symbols.
+as fast; `--finish` trains synthesis alone, in int8, on pictures that are cut where the exact prior's order has it.
 """
 
 from __future__ import annotations
@@ -53,11 +52,8 @@ first distributions, which order them, drift where others correct them."""
 COARSE_ONLY = 1e-7
 """Share of a plane at which strides 32 and 16 have arrived and nothing of stride 8."""
 
-FINISHED = ("analysis", "gain", "direct")
-"""Parts that `--finish` leaves as they are."""
-
-EXACT_PRIOR = ("base", "plane1", "plane2")
-"""Parts that `--prior` trains."""
+TRAINED = {"prior": ("base", "plane1", "plane2"), "finish": ("synthesis",)}
+"""Parts that a run of one of these kinds trains; the others stand still."""
 
 
 def arguments() -> argparse.Namespace:
@@ -85,10 +81,9 @@ def arguments() -> argparse.Namespace:
     ap.add_argument("--crop", type=int, default=160)
     ap.add_argument("--rate", type=float, default=1.0, help="factor on every learning rate")
     ap.add_argument("--exact-from", type=float, default=EXACT_FROM)
-    ap.add_argument(
-        "--finish", action="store_true", help="train synthesis and the exact prior only, see above"
-    )
-    ap.add_argument("--prior", action="store_true", help="train the exact prior only, see above")
+    kind = ap.add_mutually_exclusive_group()
+    kind.add_argument("--prior", action="store_true", help="train the exact prior only, see above")
+    kind.add_argument("--finish", action="store_true", help="train synthesis only, see above")
     ap.add_argument("--held", type=int, default=2400, help="crops whose latents `--prior` holds")
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     ap.add_argument(
@@ -131,14 +126,13 @@ class Run:
             weights, self.ledger = start["average"], json.loads(start["ledger"])
             kept = {k: v for k, v in weights.items() if k.split(".")[0] not in o.fresh}
             self.model.load_state_dict({**self.model.state_dict(), **kept})
-        if o.finish:
-            for part in FINISHED:
-                getattr(self.model, part).requires_grad_(False)
-            set_int8(self.model.synthesis, True)
-        if o.prior:
+        kinds = [kind for kind in TRAINED if getattr(o, kind)]
+        for kind in kinds:
             self.model.requires_grad_(False)
-            for part in EXACT_PRIOR:
+            for part in TRAINED[kind]:
                 getattr(self.model, part).requires_grad_(True)
+        if o.finish:
+            set_int8(self.model.synthesis, True)
         self.average = copy.deepcopy(self.model)
         for part in (self.model.analysis, self.model.synthesis, self.model.direct):
             part.mixed = o.mixed
@@ -239,16 +233,16 @@ class Run:
         q = torch.rand(o.batch, device=o.device)
         cut, full = random_cut(o.batch, o.cuts, self.config.parts, o.device), o.batch - o.cuts
         low, high = self.config.log_lambda
-        result = self.model(x, q, cut, full, o.finish, None if o.finish else o.refined)
+        result = self.model(x, q, cut, full, o.finish, 0 if o.finish else o.refined)
         pixels = x.shape[2] * x.shape[3]
         reached = cut_quality(cut, q, self.config)
         lam = torch.exp(low + q * (high - low)) * 255**2
         lam_reached = torch.exp(low + reached * (high - low)) * 255**2
         mse = (result.picture.float() - x).pow(2).mean((1, 2, 3))
-        terms = {
-            "distortion": (lam_reached.sqrt() * mse).mean(),
-            "direct": (result.direct / pixels / lam[:full].sqrt()).sum() / o.batch,
-        }
+        terms = {"distortion": (lam_reached.sqrt() * mse).mean()}
+        if o.finish:
+            return terms, o.batch * pixels
+        terms["direct"] = (result.direct / pixels / lam[:full].sqrt()).sum() / o.batch
         for i, bits in enumerate(result.planes):
             terms[f"p{i}"] = (bits / pixels / lam[-len(bits) :].sqrt()).mean()
         start = sum((bits / pixels / lam[-len(bits) :].sqrt()).mean() for bits in result.start)
@@ -300,7 +294,7 @@ def main() -> None:
         rows = evaluate(run.average.eval(), o.valid, crop=256)
     run.ledger.append(
         {
-            "run": "exact prior" if o.prior else "synthesis and exact prior" if o.finish else "all parts",
+            "run": "exact prior" if o.prior else "synthesis, in int8" if o.finish else "all parts",
             "batch": f"{o.batch} x {o.crop} x {o.crop}",
             "rate": o.rate,
             "lambda": [round(math.exp(v), 6) for v in run.config.log_lambda],

@@ -26,7 +26,7 @@ from models.hierarchical.prior import SCALE, PlanePrior, Trits, surprise  # noqa
 from models.hierarchical.transforms import Analysis, Synthesis  # noqa: E402  (imports torch)
 from models.training.data import Latents, Photographs  # noqa: E402  (imports torch)
 from models.training.muon import orthogonalise, split_parameters  # noqa: E402  (imports torch)
-from models.training.train import EXACT_PRIOR, FINISHED, Run, random_cut  # noqa: E402  (imports torch)
+from models.training.train import TRAINED, Run, random_cut  # noqa: E402  (imports torch)
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(latents=(24, 32, 72), widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
@@ -115,7 +115,7 @@ def test_a_known_trit_surprises_at_run_time_as_in_training() -> None:
                     assert abs(found - expected) <= 1  # a tie may fall either way
 
 
-def test_a_finishing_run_leaves_the_analysis_alone(tmp_path: Path) -> None:
+def test_a_finishing_run_moves_synthesis_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
     random.seed(0)
     run = Run(options(tmp_path, finish=True), SMALL)
@@ -124,8 +124,7 @@ def test_a_finishing_run_leaves_the_analysis_alone(tmp_path: Path) -> None:
     for progress in (0.0, 0.2):
         assert np.isfinite(run.one_step(data, progress)["loss"])
     moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
-    assert not moved & set(FINISHED)
-    assert moved == {"synthesis", *EXACT_PRIOR}
+    assert moved == set(TRAINED["finish"]) == {"synthesis"}
 
 
 def test_a_run_of_the_prior_alone_moves_nothing_else(tmp_path: Path) -> None:
@@ -137,7 +136,7 @@ def test_a_run_of_the_prior_alone_moves_nothing_else(tmp_path: Path) -> None:
     losses = [run.one_step(latents, progress)["loss"] for progress in (0.0, 0.2, 0.4, 0.6, 0.6, 0.6)]
     assert np.isfinite(losses).all()
     moved = {k for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
-    assert {k.split(".")[0] for k in moved} == set(EXACT_PRIOR)
+    assert {k.split(".")[0] for k in moved} == set(TRAINED["prior"])
     assert {f"plane2.follow.{i}.centre.conv.weight" for i in range(SMALL.classes[1] - 1)} <= moved
     latents.refresh()
     assert len(latents.levels[2]) == 16
