@@ -21,6 +21,8 @@ from layercast.errors import CodecError, CorruptError
 
 from . import strategies as own
 
+pytestmark = pytest.mark.usefixtures("each_coder")
+
 SCALES = np.geomspace(0.11, 64, 64)
 
 
