@@ -94,18 +94,30 @@ def test_both_code_a_whole_portion_alike(name):
     assert decoded(compiled, stream, parts) == [parts[0][0].tolist()]
 
 
-def test_both_carry_into_words_that_were_put_out_long_before():
-    """An interval that straddles 2**64 for ever: constriction holds its words back, the compiled coder goes back."""
-    tables = CdfTables.from_frequencies([[1 << 15, 1 << 15], [(1 << 16) - 1, 1]], [0, 0])
-    rows = np.array([0] * 2 + [1] * 3000)
-    for ending in ([0] * 8, [1] * 8):
-        symbols = np.array([0, 1] + [1] * 600 + [0] * (2400 - 8) + ending, np.int32)
-        parts = [(symbols[:200], rows[:200], tables), (symbols[200:], rows[200:], tables)]
-        assert encoded(compiled, parts) == encoded(plain, parts)
-    for seed in range(200):  # and where the last interval does
-        some = np.random.default_rng(seed).integers(0, 2, 40).astype(np.int32)
-        parts = [(some, np.zeros(40, np.int64), tables), (np.ones(7, np.int32), rows[-7:], tables)]
-        assert encoded(compiled, parts) == encoded(plain, parts)
+@pytest.mark.parametrize("seed", range(7))
+def test_both_carry_into_words_that_were_put_out_long_before(seed):
+    """As long as an interval has 0x80000... inside, it is open whether the words before end in 7fff... or 8000...:
+    constriction holds them back, the compiled coder goes back and changes them."""
+    rng = np.random.default_rng(seed)
+    tables = CdfTables.categorical(rng.dirichlet([1, 1, 1], 7))
+    rows = rng.integers(0, 7, 2000)
+    inside = np.empty(2000, np.int32)
+    compiled.Decoder(bytes(5 * seed) + b"\x80").decode(tables, rows, inside, None)
+    for count in range(1, 400, 3):
+        some = inside[:count], rows[:count], tables
+        aside = np.full(20, seed % 3, np.int32), rows[-20:], tables
+        for parts in ([some], [some, aside], [some, aside, some]):
+            assert encoded(compiled, parts) == encoded(plain, parts)
+
+
+def test_a_distance_that_leads_beyond_int32_is_damage_for_both():
+    low, high = (CdfTables.from_frequencies([[65000, 536]], [at], escaped=True) for at in (0, 2**31 - 9))
+    for count in (10, 3000):
+        rows = np.zeros(count, np.int64)
+        stream = encoded(plain, [(np.full(count, 2**31 - 1, np.int32), rows, low)])
+        assert encoded(compiled, [(np.full(count, 2**31 - 1, np.int32), rows, low)]) == stream
+        for backend in (plain, compiled):
+            assert decoded(backend, stream, [(None, rows, high)]) is CorruptError
 
 
 def test_both_have_the_same_constants():
@@ -124,11 +136,11 @@ def test_models_beyond_what_is_kept_code_the_same():
     tables = CdfTables.categorical(np.random.default_rng(0).dirichlet([1] * 9, 600))
     rows = np.repeat(np.arange(600), 400)
     symbols = own.drawn(tables, rows, seed=0)
-    wide = CdfTables.categorical(np.random.default_rng(1).dirichlet([1] * 90, 400))
+    wide = CdfTables.categorical(np.random.default_rng(1).dirichlet([1] * 90, 450))
     many = np.repeat(np.arange(15), 17_000)
     parts = [(symbols, rows, tables)]
-    for first in range(0, 400, 15):  # 27 times 15 models of 8,100 entries
-        some = np.minimum(many + first, 399)
+    for first in range(0, 450, 15):  # 450 models of 8,100 entries
+        some = many + first
         parts.append((own.drawn(wide, some, seed=first), some, wide))
     stream = encoded(compiled, parts)
     assert decoded(compiled, stream, parts) == [part[0].tolist() for part in parts]
