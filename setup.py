@@ -6,6 +6,7 @@ from glob import glob
 from setuptools import Extension, setup
 
 NATIVE = "sdk/layercast/entropy"
+FLAGS = ["-std=c11", "-O3"] if os.name == "posix" else ["/std:c11", "/experimental:c11atomics"]
 
 setup(
     ext_modules=[
@@ -13,7 +14,7 @@ setup(
             "layercast.entropy._range",
             [f"{NATIVE}/_range.c"],
             depends=sorted(glob(f"{NATIVE}/native/*.h")),
-            extra_compile_args=["-std=c11", "-O3"] if os.name == "posix" else ["/std:c11", "/experimental:c11atomics"],
+            extra_compile_args=FLAGS,
             optional=True,
         )
     ]

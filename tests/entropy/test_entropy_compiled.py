@@ -124,12 +124,22 @@ def test_both_have_the_same_constants():
     fixed = {
         coder: ["PORTION"],
         pieces: ["RUN_FROM", "AS_GIVEN_BELOW"],
-        models: ["NARROW", "MAX_BUNDLED", "PACK_LIMIT", "PACK_FROM", "PACK_LEAST", "PACK_SHARE", "UNREST_LIMIT"],
+        models: [
+            "NARROW",
+            "MAX_BUNDLED",
+            "PACK_LIMIT",
+            "PACK_FROM",
+            "PACK_LEAST",
+            "PACK_SHARE",
+            "UNREST_LIMIT",
+        ],
         quiet: ["BLOCK", "WORTH_FROM", "SAMPLED", "WORTH_SHARE"],
     }
     for module, names in fixed.items():
         for name in names:
-            assert getattr(module, name) == getattr(_range, "MAX_SYMBOLS" if name == "PORTION" else name), name
+            assert getattr(module, name) == getattr(_range, "MAX_SYMBOLS" if name == "PORTION" else name), (
+                name
+            )
 
 
 def test_models_beyond_what_is_kept_code_the_same():
@@ -265,5 +275,7 @@ def test_threads_may_share_tables_from_the_first_use_on():
 def test_an_environment_variable_leaves_the_compiled_coder_alone(value, expected):
     environment = {**os.environ, coder.PURE: value}
     code = "from layercast import entropy; print(entropy.COMPILED)"
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == expected
