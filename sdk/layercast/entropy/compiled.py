@@ -5,6 +5,7 @@ Importing this fails with an ImportError where the extension was not built.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,17 @@ def _made(tables: CdfTables, *flags: Any) -> _range.Tables:
 
 def _tables(tables: CdfTables) -> _range.Tables:
     """The compiled form of tables; made once and kept with them."""
-    if tables.compiled is None:
-        of_flags, row_of = quiet.flag_tables()
-        if of_flags.compiled is None:
-            of_flags.compiled = _made(of_flags)
-        tables.compiled = _made(tables, of_flags.compiled, row_of)
-    return tables.compiled
+    found: _range.Tables | None = tables.compiled
+    if found is None:
+        found = tables.compiled = _made(tables, *_flags())
+    return found
+
+
+@cache
+def _flags() -> tuple[_range.Tables, NDArray[np.uint8]]:
+    """How flags of quiet blocks are coded: `quiet.flag_tables`, compiled."""
+    tables, row_of = quiet.flag_tables()
+    return _made(tables), row_of
 
 
 def _native(rows: NDArray[Any]) -> NDArray[Any]:

@@ -23,9 +23,10 @@ is first publishes it with one atomic exchange, and none is changed or freed bef
 #define MAX_PACKED 90 /* entries of a row, the square of which is at most PACK_LIMIT */
 #define POWERS 4      /* 1, 2, 4 or 8 symbols are packed */
 
-#define MAX_PARTS_LOG 12 /* the list of parts fits the first cache beside the sums */
-#define LINEAR 4         /* so many entries are looked at one by one, more are halved */
-#define KEPT_BYTES ((size_t)16 << 20) /* of all packed models of a set of tables; beyond, they are made anew */
+#define PARTS_PER_ENTRY 8 /* few parts have a border inside, and only such a search cannot be foreseen */
+#define MAX_PARTS_LOG 12  /* the list of parts fits the first cache beside the sums */
+#define LINEAR 4          /* so many entries are looked at one by one, more are halved */
+#define KEPT_BYTES ((size_t)32 << 20) /* of all models of a set of tables; beyond, they are made anew */
 
 typedef struct {
     uint32_t size;
@@ -90,7 +91,7 @@ static uint32_t joint_size(uint32_t size, int power)
 static Model *new_model(uint32_t size, bool own_sums)
 {
     unsigned parts = 2;
-    while (parts < MAX_PARTS_LOG && (uint32_t)1 << parts < 4 * size)
+    while (parts < MAX_PARTS_LOG && (uint32_t)1 << parts < PARTS_PER_ENTRY * size)
         parts++;
     size_t sums = own_sums ? (size + (size_t)1) * sizeof(uint32_t) : 0;
     size_t first = (((size_t)1 << parts) + 1) * sizeof(uint16_t);
@@ -106,7 +107,7 @@ static Model *new_model(uint32_t size, bool own_sums)
 
 static size_t model_bytes(const Model *m)
 {
-    return (m->size + (size_t)1) * sizeof(uint32_t) + ((size_t)2 << (BITS - m->shift));
+    return sizeof *m + (m->size + (size_t)1) * sizeof(uint32_t) + ((size_t)2 << (BITS - m->shift));
 }
 
 static void index_model(Model *m)
@@ -186,14 +187,13 @@ static Model *get_model(Tables *t, uint32_t row, int power)
     if (found)
         return found;
     Model *made = make_model(t->sums + t->rows[row].at, t->rows[row].size, power);
-    if (!made || (power && atomic_load(&t->kept) + model_bytes(made) > KEPT_BYTES))
+    if (!made || atomic_load(&t->kept) + model_bytes(made) > KEPT_BYTES)
         return made; /* not kept: drop_model frees it */
     if (!atomic_compare_exchange_strong(place, &found, made)) {
         free(made);
         return found;
     }
-    if (power)
-        atomic_fetch_add(&t->kept, model_bytes(made));
+    atomic_fetch_add(&t->kept, model_bytes(made));
     return made;
 }
 
