@@ -1,21 +1,20 @@
-"""The one part that is compiled, and that layercast does without where no compiler is: see docs/entropy.md."""
+"""What is compiled, and what layercast does without where no C compiler is: every `_*.c` is an extension module.
+
+`docs/entropy.md` says what is gained. Everything else about the package is in pyproject.toml.
+"""
 
 import os
-from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
-NATIVE = "sdk/layercast/entropy"
 FLAGS = ["-std=c11", "-O3"] if os.name == "posix" else ["/std:c11", "/experimental:c11atomics"]
 
-setup(
-    ext_modules=[
-        Extension(
-            "layercast.entropy._range",
-            [f"{NATIVE}/_range.c"],
-            depends=sorted(glob(f"{NATIVE}/native/*.h")),
-            extra_compile_args=FLAGS,
-            optional=True,
-        )
-    ]
-)
+
+def extension(source: Path) -> Extension:
+    name = ".".join(source.relative_to("sdk").with_suffix("").parts)
+    headers = sorted(map(str, source.parent.glob("**/*.h")))
+    return Extension(name, [str(source)], depends=headers, extra_compile_args=FLAGS, optional=True)
+
+
+setup(ext_modules=[extension(source) for source in sorted(Path("sdk").glob("**/_*.c"))])

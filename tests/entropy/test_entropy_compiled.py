@@ -1,5 +1,6 @@
 """The compiled coder is the other one, only faster: the same bytes, the same symbols, the same errors."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from layercast.errors import CodecError, CorruptError
 from . import strategies as own
 from .test_entropy_coder import CALM, CALM_CHANCES, MIXES
 
-compiled = pytest.importorskip("layercast.entropy.compiled", reason="layercast.entropy._range was not built")
-_range = compiled._range
+_range = pytest.importorskip(
+    "layercast.entropy._range", reason="it was not built: no C compiler at installation"
+)
+compiled = importlib.import_module("layercast.entropy.compiled")
 
 
 def encoded(backend, parts):
@@ -270,7 +273,7 @@ def test_threads_may_share_tables_from_the_first_use_on():
         assert found == [True] * 4
 
 
-@pytest.mark.parametrize(("value", "expected"), [("1", "False"), ("0", "True"), ("", "True")])
+@pytest.mark.parametrize(("value", "expected"), [("1", "False"), ("", "True")])
 def test_an_environment_variable_leaves_the_compiled_coder_alone(value, expected):
     environment = {**os.environ, coder.PURE: value}
     code = "from layercast import entropy; print(entropy.COMPILED)"

@@ -36,18 +36,18 @@ PORTION = 1 << 18
 """Symbols looked at together; bounds what a call needs beside its symbols to a few MB."""
 
 PURE = "LAYERCAST_PURE"
-"""Environment variable: if it is set to anything but 0, the compiled coder is left alone."""
+"""Environment variable: if it is set, what is compiled is left alone."""
 
 
 def _backend() -> Any:
     """The module that does the work."""
-    if os.environ.get(PURE, "0") in ("", "0"):
-        try:
-            from layercast.entropy import compiled
-        except ImportError:  # it was not built
-            return plain
-        return compiled
-    return plain
+    if os.environ.get(PURE):
+        return plain
+    try:
+        from layercast.entropy import compiled
+    except ImportError:  # where there was no compiler when layercast was installed
+        return plain
+    return compiled
 
 
 backend = _backend()
