@@ -5,8 +5,8 @@ BIN = $(VENV)/bin
 
 .PHONY: demo test test-models check lint proto clean bench bench-full
 
-# One stamp per extra, so that a second `make` installs nothing.
-$(VENV)/.installed-%: pyproject.toml
+# One stamp per extra, so that a second `make` installs nothing, unless what is compiled changed.
+$(VENV)/.installed-%: pyproject.toml setup.py $(wildcard sdk/layercast/entropy/*.c sdk/layercast/entropy/native/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	touch $@

@@ -145,7 +145,7 @@ def _entropy() -> list[Asked]:
     over = max(100 * row["overhead"] for row in stored["rows"] if row["coder"] == "layercast")
     found: list[Asked] = [(name, "size over the ideal, largest", "≤ 0.5 %", f"{over:.3f} %", over <= 0.5)]
     for row in stored["rows"]:
-        if row["mix"] == mix and row["coder"] != "layercast":
+        if row["mix"] == mix and not row["coder"].startswith("layercast"):
             what = f"decoding, in times of {row['coder']}, {mix}"
             found.append((name, what, "≥ 5×", md.ratio(row["behind"]), row["behind"] >= 5))
     return found

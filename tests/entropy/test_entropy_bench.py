@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 
 from layercast.bench import entropy
+from layercast.entropy import COMPILED, coder
 
 
 def test_a_mix_is_timed_beside_constriction_and_whatever_else_is_installed(capsys, monkeypatch):
     monkeypatch.setattr(entropy, "MIXES", (entropy.Mix("few", 8, 0.2, 4.0, 5000),))
     monkeypatch.setattr(entropy, "_load_compressai", lambda: None)
+    before = coder.backend
     rows = entropy.main(rounds=2)
-    assert [r.coder for r in rows] == ["layercast", "constriction, float Gaussians"]
+    ours = ["layercast", "layercast, plain"] if COMPILED else ["layercast"]
+    assert [r.coder for r in rows] == [*ours, "constriction, float Gaussians"]
+    assert len({r.bytes for r in rows[: len(ours)]}) == 1
+    assert coder.backend is before
     assert rows[0].behind == 1.0
     assert 0 < rows[0].overhead < 0.005
     assert all(r.encode > 0 and r.decode > 0 for r in rows)

@@ -142,7 +142,7 @@ def test_unrest_is_the_calm_entrys_information_in_units_of_two_to_the_minus_14_n
 
 
 def test_flags_have_44_distributions_that_follow_from_their_blocks_unrest():
-    tables, row_of = quiet._flags()
+    tables, row_of = quiet.flag_tables()
     assert len(tables) == 44
     assert row_of[[0, 1, 7, 8, 9, 10, 16, 4094]].tolist() == [0, 1, 7, 8, 8, 9, 12, 43]
     assert [tables.row(row).tolist() for row in (0, 1, 43)] == [[65536], [65532, 4], [51839, 13697]]

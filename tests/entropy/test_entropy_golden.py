@@ -6,8 +6,11 @@ The files are written anew by `python tests/entropy/test_entropy_golden.py`, on 
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from layercast.entropy import CdfTables, SymbolDecoder, SymbolEncoder
+
+pytestmark = pytest.mark.usefixtures("each_coder")
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "entropy"
 TABLES = GOLDEN / "tables.bin"

@@ -1,8 +1,9 @@
 """`layercast bench entropy`: our coder beside two others on the same symbols, interleaved in one run.
 
-Integers are drawn from Gaussians of several scales. Each coder gets numpy arrays and
-gives numpy arrays: ours with rows of integer tables, constriction with a float Gaussian per symbol,
-CompressAI's rANS with the same integer tables as Python lists, which is how CompressAI calls it.
+Ours is timed twice where it is compiled: also as it codes without that. Integers are drawn from Gaussians of
+several scales. Each coder gets numpy arrays and gives numpy arrays: ours with rows of integer tables,
+constriction with a float Gaussian per symbol, CompressAI's rANS with the same integer tables as Python lists,
+which is how CompressAI calls it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.entropy import CdfTables, SymbolDecoder, encode_symbols
+from layercast.entropy import COMPILED, CdfTables, SymbolDecoder, coder, encode_symbols, plain
+
+OURS = "layercast"
+PLAIN = "layercast, plain"
+"""Our own coder, and the same where nothing was compiled."""
 
 INSTALL_COMPRESSAI = "pip install --no-deps compressai"
 
@@ -90,6 +95,23 @@ def _ours(tables: CdfTables) -> Coder:
     )
 
 
+def _plain(tables: CdfTables) -> Coder:
+    """Ours without what is compiled."""
+    encode, decode, size = _ours(tables)
+
+    def plainly(code: Callable[[Any, Symbols], Any]) -> Callable[[Any, Symbols], Any]:
+        def call(given: Any, rows: Symbols) -> Any:
+            before, coder.backend = coder.backend, plain
+            try:
+                return code(given, rows)
+            finally:
+                coder.backend = before
+
+        return call
+
+    return plainly(encode), plainly(decode), size
+
+
 def _constriction(deviations: NDArray[np.float64]) -> Coder:
     """A float Gaussian per symbol, with means and standard deviations as arrays that are at hand."""
     family = constriction.stream.model.QuantizedGaussian(-4095, 4095)
@@ -157,7 +179,8 @@ def run(mix: Mix = MIXES[0], rounds: int = 9, seed: int = 1) -> list[EntropyRow]
     symbols = np.rint(rng.normal(size=mix.count) * scales[rows]).astype(np.int32)
     tables = CdfTables.gaussian(scales)
     ideal = float(tables.cost_bits(symbols, rows).sum())
-    coders = {"layercast": _ours(tables), "constriction, float Gaussians": _constriction(scales[rows])}
+    coders = {OURS: _ours(tables), **({PLAIN: _plain(tables)} if COMPILED else {})}
+    coders["constriction, float Gaussians"] = _constriction(scales[rows])
     if (ans := _load_compressai()) is not None:
         coders["CompressAI rANS from Python"] = _compressai(ans, tables)
 
@@ -187,7 +210,7 @@ def run(mix: Mix = MIXES[0], rounds: int = 9, seed: int = 1) -> list[EntropyRow]
             overhead=8 * sizes[name] / ideal - 1,
             encode=mix.count / min(encode_s[name]) / 1e6,
             decode=mix.count / min(decode_s[name]) / 1e6,
-            behind=float(np.median(np.divide(decode_s[name], decode_s["layercast"]))),
+            behind=float(np.median(np.divide(decode_s[name], decode_s[OURS]))),
         )
         for name in coders
     ]
@@ -196,6 +219,7 @@ def run(mix: Mix = MIXES[0], rounds: int = 9, seed: int = 1) -> list[EntropyRow]
 def main(rounds: int = 9) -> list[EntropyRow]:
     """Run all mixes; print Msymbols/s, size over the tables' cross-entropy, and how much faster we decode."""
     results: list[EntropyRow] = []
+    print(f"layercast codes with its {'compiled' if COMPILED else 'plain'} coder here")
     for mix in MIXES:
         rows = run(mix, rounds)
         results += rows

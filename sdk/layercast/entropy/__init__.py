@@ -1,6 +1,23 @@
 """Integer tables and the range coder: symbols to bytes and back, exactly, on every machine."""
 
-from layercast.entropy.coder import VERSION, Plan, SymbolDecoder, SymbolEncoder, encode_symbols, plan
+from layercast.entropy.coder import (
+    COMPILED,
+    VERSION,
+    SymbolDecoder,
+    SymbolEncoder,
+    encode_symbols,
+    plan,
+)
+from layercast.entropy.plain import Plan
 from layercast.entropy.tables import CdfTables
 
-__all__ = ["VERSION", "CdfTables", "Plan", "SymbolDecoder", "SymbolEncoder", "encode_symbols", "plan"]
+__all__ = [
+    "COMPILED",
+    "VERSION",
+    "CdfTables",
+    "Plan",
+    "SymbolDecoder",
+    "SymbolEncoder",
+    "encode_symbols",
+    "plan",
+]

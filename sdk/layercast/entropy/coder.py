@@ -1,9 +1,10 @@
-"""Symbols to bytes and back under integer tables, one fixed model per run.
+"""Symbols to bytes and back under integer tables.
 
-The symbols of one call are grouped by table row (stable sort) and each run is coded with one model by the
-range coder of `constriction`: that is what makes it several times faster than a model per symbol. Where
-nearly all symbols are certain, blocks of 16 share a flag. Both sides derive the same order from the rows
-alone. docs/entropy.md has the normative order and the bytes.
+The symbols of one call are grouped by table row (stable sort) and each run is coded with one model by a range
+coder. Where nearly all symbols are certain, blocks of 16 share a flag. Both sides derive the same order from the
+rows alone. docs/entropy.md has the normative order and the bytes.
+
+Two modules do it, with the same bytes: `compiled` where layercast's extension was built, else `plain`.
 
 >>> tables = CdfTables.gaussian([0.3, 2.0, 9.0])
 >>> rows = np.array([2, 0, 1, 2]); symbols = np.array([-7, 0, 3, 1000], np.int32)
@@ -13,18 +14,17 @@ alone. docs/entropy.md has the normative order and the bytes.
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.entropy.pieces import Piece
-from layercast.entropy.quiet import QuietBlocks
+from layercast.entropy import plain
+from layercast.entropy.plain import Plan
 from layercast.entropy.tables import CdfTables
-from layercast.errors import CodecError, CorruptError
+from layercast.errors import CodecError
 
 VERSION = 2
 """Of the coded bytes, as docs/entropy.md has them; for the fingerprints of codecs whose tables stay the same."""
@@ -35,49 +35,52 @@ MAX_SYMBOLS = 1 << 28
 PORTION = 1 << 18
 """Symbols looked at together; bounds what a call needs beside its symbols to a few MB."""
 
-
-class Plan:
-    """How up to PORTION symbols of one call are coded: quiet blocks first, if there are enough, then the others.
-
-    Attributes:
-        quiet: the quiet blocks, or None.
-        piece: all symbols that are in none.
-    """
-
-    __slots__ = ("piece", "quiet")
-
-    def __init__(self, rows: NDArray[Any], tables: CdfTables) -> None:
-        self.quiet = QuietBlocks.among(rows, tables.models)
-        self.piece = Piece(self.quiet.others(rows) if self.quiet else rows, tables)
+PURE = "LAYERCAST_PURE"
+"""Environment variable: if it is set, what is compiled is left alone."""
 
 
-def _portions(rows: NDArray[Any], tables: CdfTables) -> Iterator[slice]:
+def _backend() -> Any:
+    """The module that does the work."""
+    if os.environ.get(PURE):
+        return plain
+    try:
+        from layercast.entropy import compiled
+    except ImportError:  # where there was no compiler when layercast was installed
+        return plain
+    return compiled
+
+
+backend = _backend()
+COMPILED = backend is not plain
+"""Whether symbols are coded by the compiled extension in this process."""
+
+
+def _portions(rows: NDArray[Any]) -> Iterator[slice]:
     """The slices of a call that are coded one after the other.
 
     Raises:
-        CodecError: not a vector of at most MAX_SYMBOLS integers, or a row does not exist.
+        CodecError: not a vector of at most MAX_SYMBOLS integers.
     """
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) > MAX_SYMBOLS:
         raise CodecError("table rows must be a vector of integers", hint=f"at most {MAX_SYMBOLS} of them")
-    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(tables)):
-        raise CodecError(f"a table row outside 0..{len(tables) - 1}")
     return (slice(begin, begin + PORTION) for begin in range(0, len(rows), PORTION))
 
 
 def plan(rows: NDArray[Any], tables: CdfTables) -> list[Plan]:
-    """What `SymbolDecoder.decode` works out of the rows alone; another thread can do it while one decodes.
+    """What `SymbolDecoder.decode` works out of the rows alone; another thread can do it while one decodes. Empty if
+    the compiled coder decodes, which needs less time for it than two threads to agree.
 
     Raises:
         CodecError: a row does not exist.
     """
-    return [Plan(rows[some], tables) for some in _portions(rows, tables)]
+    return [] if backend is not plain else [Plan(rows[some], tables) for some in _portions(rows)]
 
 
 class SymbolEncoder:
     """Collects symbols and gives one bitstream; a decoder asks for them in the same portions and order."""
 
     def __init__(self) -> None:
-        self._coder = constriction.stream.queue.RangeEncoder()
+        self._coder = backend.Encoder()
 
     def push(self, symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> None:
         """Append a portion.
@@ -95,37 +98,13 @@ class SymbolEncoder:
             raise CodecError(
                 f"symbols {symbols.dtype} {symbols.shape} for rows {rows.shape}", hint="int32, same shape"
             )
-        for some in _portions(rows, tables):
-            self._push(symbols[some], rows[some], tables)
-
-    def _push(self, symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> None:
-        plan = Plan(rows, tables)
-        if plan.quiet:
-            left = plan.quiet.encode(self._coder, symbols, rows, tables)
-            Piece(rows[left], tables).encode(self._coder, symbols[left], tables)
-            symbols = plan.quiet.others(symbols)
-        plan.piece.encode(self._coder, symbols, tables)
+        for some in _portions(rows):
+            self._coder.push(tables, rows[some], symbols[some])
 
     def finish(self) -> bytes:
-        """The bitstream of all portions; empty if nothing had to be coded.
-
-        A range coder ends inside an interval, and any number in it decodes alike. This takes the one with the
-        most zero bytes at its end and leaves those out, which a decoder fills in: 0.4 bytes over the ideal on
-        average, where constriction's own ending costs 4 to 8.
-        """
-        position, (lower, width) = self._coder.pos()
-        words = self._coder.get_compressed()
-        tail = int.from_bytes(words[position:].astype(">u4").tobytes().ljust(8, b"\0"), "big")
-        low = tail - (tail - lower) % (1 << 64)
-        for zeros in range(64, -8, -8):
-            ending = -(-low >> zeros) << zeros
-            if 0 <= ending < min(low + width, 1 << 64):
-                break
-        if sys.byteorder == "little":
-            words.byteswap(inplace=True)  # a copy of the largest layer is a byte or two per pixel
-        if ending:
-            return b"".join((words[:position].data, ending.to_bytes(8, "big").rstrip(b"\0")))
-        return bytes(words[:position].data).rstrip(b"\0")
+        """The bitstream of all portions; empty if nothing had to be coded. More can be pushed behind it."""
+        stream: bytes = self._coder.finish()
+        return stream
 
 
 class SymbolDecoder:
@@ -136,8 +115,7 @@ class SymbolDecoder:
     """
 
     def __init__(self, data: bytes) -> None:
-        words = np.frombuffer(bytes(data) + bytes(-len(data) % 4), ">u4").astype(np.uint32)
-        self._coder = constriction.stream.queue.RangeDecoder(words)
+        self._coder = backend.Decoder(data)
 
     def decode(
         self, rows: NDArray[Any], tables: CdfTables, plans: Sequence[Plan] | None = None
@@ -158,24 +136,9 @@ class SymbolDecoder:
         """
         symbols = np.empty(rows.shape, np.int32)
         ready = iter(plans or ())
-        for some in _portions(rows, tables):
-            try:
-                self._decode(next(ready, None) or Plan(rows[some], tables), rows[some], tables, symbols[some])
-            except AssertionError as error:  # what constriction raises for a number no encoder can end in
-                raise CorruptError("the coded symbols are damaged") from error
+        for some in _portions(rows):
+            self._coder.decode(tables, rows[some], symbols[some], next(ready, None))
         return symbols
-
-    def _decode(self, plan: Plan, rows: NDArray[Any], tables: CdfTables, symbols: NDArray[np.int32]) -> None:
-        if plan.quiet is None:
-            plan.piece.decode(self._coder, symbols, tables)
-            return
-        left = plan.quiet.decode(self._coder, symbols, rows, tables)
-        behind = np.empty(len(left), np.int32)
-        Piece(rows[left], tables).decode(self._coder, behind, tables)
-        symbols[left] = behind
-        others = np.empty(plan.piece.size, np.int32)
-        plan.piece.decode(self._coder, others, tables)
-        plan.quiet.put_others(symbols, others)
 
 
 def encode_symbols(symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> bytes:

@@ -41,7 +41,7 @@ _STEPS = 2
 
 
 @cache
-def _flags() -> tuple[CdfTables, NDArray[np.uint8]]:
+def flag_tables() -> tuple[CdfTables, NDArray[np.uint8]]:
     """The tables of flags (0 calm, 1 not), and the row of each unrest 0..UNREST_LIMIT - 1."""
     shifts = [max(unrest.bit_length() - 1 - _STEPS, 0) for unrest in range(UNREST_LIMIT)]
     row_of = [(unrest >> shift) + (shift << _STEPS) for unrest, shift in enumerate(shifts)]
@@ -84,7 +84,7 @@ class QuietBlocks:
     def __init__(self, unrest: NDArray[np.uint16]) -> None:
         quiet = unrest < UNREST_LIMIT
         self.blocks, self._loud = np.flatnonzero(quiet), np.flatnonzero(~quiet)
-        tables, row_of = _flags()
+        tables, row_of = flag_tables()
         self._flags = Piece(row_of.take(unrest[self.blocks]), tables)
 
     @classmethod
@@ -125,7 +125,7 @@ class QuietBlocks:
         rows_of = _in_blocks(rows)[self.blocks]
         event = within != _calm(tables)[rows_of]
         flags = event.any(axis=1)
-        self._flags.encode(coder, flags.astype(np.int32), _flags()[0])
+        self._flags.encode(coder, flags.astype(np.int32), flag_tables()[0])
         if not flags.any():
             return np.zeros(0, np.int64)
         rows_of, first = rows_of[flags], event[flags].argmax(axis=1)
@@ -148,7 +148,7 @@ class QuietBlocks:
         """
         models = tables.models
         flags = np.empty(len(self.blocks), np.int32)
-        self._flags.decode(coder, flags, _flags()[0])
+        self._flags.decode(coder, flags, flag_tables()[0])
         calm = _calm(tables)
         usual = calm[models.unrest < UNREST_LIMIT]
         symbols[:] = usual[0] if (usual == usual[0]).all() else calm[rows]

@@ -51,13 +51,15 @@ class CdfTables:
         limits: one past each row's last symbol, (rows,) int32; the value under which the coder sees an escape.
         escaped: which rows end in an escape entry, (rows,) bool.
         may_escape: whether any row does.
-        models: what the coder uses of these tables; not for other callers.
+        models: what `plain` uses of these tables; not for other callers.
+        compiled: what `compiled` uses of them, once it does; likewise.
     """
 
     precision: ClassVar[int] = 16
 
     __slots__ = (
         "_fingerprint",
+        "compiled",
         "escaped",
         "frequencies",
         "limits",
@@ -101,6 +103,7 @@ class CdfTables:
             array.setflags(write=False)
         self.may_escape = bool(escaped.any())
         self.models = RowModels(frequencies, self.starts, escaped, self.precision)
+        self.compiled: Any = None
         self._fingerprint: bytes | None = None
 
     def __len__(self) -> int:
