@@ -20,6 +20,9 @@ ROW_MIRROR = 1024
 KEYS = 2 * ROW_MIRROR
 """Row keys are below this."""
 
+ZERO = 128
+"""What a signed zero is in the networks' uint8 tensors."""
+
 _compiled: Any = None
 if not os.environ.get("LAYERCAST_PURE"):
     with contextlib.suppress(ImportError):  # where there was no compiler when layercast was installed
@@ -76,6 +79,25 @@ def group(
         return np.split(out, np.cumsum(counts)[:-1])
     groups = table.take(_index(keys, weights))
     return [np.flatnonzero(groups == number) for number in range(len(counts))]
+
+
+def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:
+    """Values (N,) in the present plane's steps as the networks see them, (N,) each.
+
+    Returns:
+        c: quarters of a step, clipped at 32 steps, and 128; s: 8 min(|v|, 15) and 128; u: min(|v|, 2); g: 1 + sign.
+    """
+    if _compiled:
+        out = {name: np.empty(len(values), np.uint8) for name in "csug"}
+        _compiled.contexts(values, *out.values())
+        return out
+    size = np.abs(np.clip(values, -15, 15)).astype(np.uint8)
+    return {
+        "c": np.clip(np.clip(values, -33, 33) * np.int16(4) + np.int16(ZERO), 0, 255).astype(np.uint8),
+        "s": size * np.uint8(8) + np.uint8(ZERO),
+        "u": np.minimum(size, 2),
+        "g": (np.clip(values, -1, 1) + np.int16(1)).astype(np.uint8),
+    }
 
 
 def learn(

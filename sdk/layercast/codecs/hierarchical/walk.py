@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
+from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR, ZERO
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
 from layercast.entropy import CdfTables
 
@@ -51,10 +51,6 @@ def layer_table(model: Model) -> tuple[LayerInfo, ...]:
             for c in range(1, count + 1)
         ]
     return tuple(rows)
-
-
-ZERO = 128
-"""What a signed zero is in the networks' uint8 tensors."""
 
 
 def context_value(value: NDArray[np.int16], mean: NDArray[np.int16] | None, steps: int) -> NDArray[np.uint8]:
@@ -262,14 +258,10 @@ class Walk:
         value = self.value[part]
         if len(self._trits):
             value = value + self._trits[part]
-        known = context_value(value, None, 1)
+        flats = kernels.contexts(value)
         if part.start == 0:
             top = slice(0, self.bounds[1])
-            known[top] = context_value(value[top], self.mean, steps)
-        size = np.abs(np.clip(value, -15, 15)).astype(np.uint8)
-        flats = {"c": known, "s": size * np.uint8(8) + np.uint8(ZERO)}
-        flats["u"] = np.minimum(size, 2)
-        flats["g"] = (np.clip(value, -1, 1) + np.int16(1)).astype(np.uint8)
+            flats["c"][top] = context_value(value[top], self.mean, steps)
         return self._named(flats, part)
 
     def _named(self, flats: dict[str, NDArray[np.uint8]], part: slice) -> dict[str, NDArray[np.uint8]]:
