@@ -73,7 +73,7 @@ static inline Status code_bundled(Coder *c, const Tables *t, uint32_t row, uint3
     return FINE;
 }
 
-/* `count` numbers under one model, each of which is `power of two` entries in base `size`. */
+/* `count` numbers under one model, each of which has `each` entries as its digits in base `size`. */
 static inline Status code_run(Coder *coder, const Model *m, uint32_t size, const uint8_t *digits, unsigned each,
                               uint16_t *entries, size_t count)
 {
