@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test test-models check lint proto clean bench bench-full
 
 # One stamp per extra, so that a second `make` installs nothing, unless what is compiled changed.
-$(VENV)/.installed-%: pyproject.toml setup.py $(wildcard sdk/layercast/entropy/*.c sdk/layercast/entropy/native/*.h)
+$(VENV)/.installed-%: pyproject.toml setup.py $(shell find sdk -name '*.[ch]')
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	touch $@

@@ -271,8 +271,10 @@ static PyObject *decoder_new(PyTypeObject *type, PyObject *args, PyObject *named
         Py_DECREF(self);
         self = NULL;
     } else if (c) {
-        for (size_t i = 0; i < bytes; i++)
-            c->words[i / 4] |= (uint32_t)from[i] << (24 - 8 * (i % 4));
+        for (size_t i = 0; i < bytes / 4; i++, from += 4)
+            c->words[i] = (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
+        for (size_t i = 0; i < bytes % 4; i++)
+            c->words[words - 1] |= (uint32_t)from[i] << (24 - 8 * i);
         c->room = words;
         c->range = UINT64_MAX;
         c->low = (uint64_t)c->words[0] << 32 | c->words[1];

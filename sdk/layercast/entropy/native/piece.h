@@ -5,7 +5,7 @@ given within a row: `entries`. An escaped symbol stands there as its row's escap
 #ifndef LAYERCAST_PIECE_H
 #define LAYERCAST_PIECE_H
 
-#include "tables.h"
+#include "escapes.h"
 
 #define RUN_FROM 24
 #define AS_GIVEN_BELOW 2048
@@ -28,12 +28,6 @@ typedef struct {
 #define NO_ESCAPE UINT32_MAX
 
 typedef struct {
-    uint64_t distance; /* folded; docs/entropy.md, "Symbols outside their row" */
-    uint32_t row;
-    int32_t symbol;
-} Escape;
-
-typedef struct {
     Tables *tables;
     size_t count;    /* symbols */
     size_t groups;
@@ -52,73 +46,6 @@ static void free_piece(Piece *p)
     free(p->packed);
     free(p->entries);
     free(p->escape);
-}
-
-/* Where a symbol stands in its row; its escape entry, or UINT32_MAX, if it is outside. */
-static inline uint32_t entry_of(const Row *r, int32_t symbol)
-{
-    uint32_t entry = (uint32_t)symbol - (uint32_t)r->offset, plain = r->size - r->escaped;
-    return entry < plain ? entry : r->escaped ? plain : UINT32_MAX;
-}
-
-static inline int32_t symbol_of(const Row *r, uint32_t entry)
-{
-    return (int32_t)((uint32_t)r->offset + entry);
-}
-
-static uint64_t fold(const Row *r, int32_t symbol)
-{
-    int64_t limit = (int64_t)r->offset + r->size - 1;
-    return symbol >= limit ? 2 * (uint64_t)(symbol - limit) : 2 * (uint64_t)((int64_t)r->offset - 1 - symbol) + 1;
-}
-
-static Status unfold(const Row *r, uint64_t distance, int32_t *symbol)
-{
-    int64_t away = (int64_t)(distance >> 1), limit = (int64_t)r->offset + r->size - 1;
-    int64_t found = distance & 1 ? r->offset - 1 - away : limit + away;
-    if (found < INT32_MIN || found > INT32_MAX)
-        return DAMAGED;
-    *symbol = (int32_t)found;
-    return FINE;
-}
-
-/* Distances of `count` escapes: all lengths, then the low bits of all, then the high ones. */
-static Status code_escapes(Coder *c, const Tables *t, Escape *escape, size_t count)
-{
-    enum { LENGTHS = 33, HALF = 16 };
-    uint32_t sums[LENGTHS + 1] = {0, 32752 << SHIFT};
-    for (int k = 1; k < LENGTHS; k++)
-        sums[k + 1] = sums[k] + ((k < 15 ? 32768u >> k : 1u) << SHIFT);
-    if (reserve(c, 3 * count))
-        return NO_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t length = 0;
-        for (uint64_t rest = escape[i].distance + 1; c->writing && rest > 1; rest >>= 1)
-            length++;
-        if (length >= LENGTHS) /* somebody else writes into the caller's symbols meanwhile */
-            return UNCODABLE;
-        if (code_number(c, sums, LENGTHS, &length))
-            return DAMAGED;
-        if (!c->writing)
-            escape[i].distance = ((uint64_t)1 << length) - 1;
-        escape[i].symbol = (int32_t)length; /* until the end */
-    }
-    for (int high = 0; high < 2; high++)
-        for (size_t i = 0; i < count; i++) {
-            int bits = escape[i].symbol - (high ? HALF : 0);
-            if (bits <= 0)
-                continue;
-            uint64_t below = escape[i].distance + 1 - ((uint64_t)1 << escape[i].symbol);
-            uint32_t number = (uint32_t)(below >> (high ? HALF : 0)) & 0xFFFF;
-            if (code_bits(c, (unsigned)(bits < HALF ? bits : HALF), &number))
-                return DAMAGED;
-            if (!c->writing)
-                escape[i].distance += (uint64_t)number << (high ? HALF : 0);
-        }
-    for (size_t i = 0; i < count && !c->writing; i++)
-        if (unfold(&t->rows[escape[i].row], escape[i].distance, &escape[i].symbol))
-            return DAMAGED;
-    return FINE;
 }
 
 /* A symbol in a bundle of this width: its row's largest frequency gives one to each column beyond the row. */
@@ -146,7 +73,7 @@ static inline Status code_bundled(Coder *c, const Tables *t, uint32_t row, uint3
     return FINE;
 }
 
-/* `count` numbers under one model, each of which is `power of two` entries in base `size`. */
+/* `count` numbers under one model, each of which has `each` entries as its digits in base `size`. */
 static inline Status code_run(Coder *coder, const Model *m, uint32_t size, const uint8_t *digits, unsigned each,
                               uint16_t *entries, size_t count)
 {
@@ -327,7 +254,7 @@ static Status list_escapes(Piece *p)
             if (listing) {
                 s->ranked = (uint32_t)p->escapes;
                 for (; here; here--)
-                    p->escape[p->escapes++].row = g->row;
+                    p->escape[p->escapes++] = (Escape){.row = g->row};
             } else {
                 found += here;
             }
@@ -377,15 +304,11 @@ static Status code_sorted(Coder *c, Piece *p, const uint16_t *keys, int32_t *sym
 }
 
 /* Few symbols of narrow rows: one bundle in the order given. */
-static Status code_as_given(Coder *c, Piece *p, const uint16_t *keys, int32_t *symbols)
+static Status code_as_given(Coder *c, const Tables *t, const uint16_t *keys, size_t count, int32_t *symbols)
 {
-    Tables *t = p->tables;
-    Status status;
-    if (reserve(c, p->count))
+    if (reserve(c, count))
         return NO_MEMORY;
-    if (!(p->packed = malloc(p->count * sizeof *p->packed))) /* here: which symbols are escapes */
-        return NO_MEMORY;
-    for (size_t i = 0; i < p->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const Row *r = &t->rows[keys[i]];
         uint32_t entry = 0;
         if (c->writing && (entry = entry_of(r, symbols[i])) == UINT32_MAX)
@@ -394,31 +317,17 @@ static Status code_as_given(Coder *c, Piece *p, const uint16_t *keys, int32_t *s
             return DAMAGED;
         if (!c->writing)
             symbols[i] = symbol_of(r, entry);
-        if (r->escaped && entry == r->size - 1)
-            p->packed[p->escapes++] = i;
     }
-    if (!p->escapes)
-        return FINE;
-    if (!(p->escape = malloc(p->escapes * sizeof *p->escape)))
-        return NO_MEMORY;
-    for (size_t k = 0; k < p->escapes; k++) {
-        size_t i = p->packed[k];
-        p->escape[k] = (Escape){c->writing ? fold(&t->rows[keys[i]], symbols[i]) : 0, keys[i], 0};
-    }
-    status = code_escapes(c, t, p->escape, p->escapes);
-    for (size_t k = 0; k < p->escapes && !status && !c->writing; k++)
-        symbols[p->packed[k]] = p->escape[k].symbol;
-    return status;
+    return code_escaped(c, t, keys, symbols, NULL, count);
 }
 
 /* Code at most MAX_SYMBOLS symbols under rows `keys`, all of which exist. */
 static Status code_piece(Coder *c, Tables *t, const uint16_t *keys, size_t count, int32_t *symbols)
 {
-    if (!count)
-        return FINE;
+    if (t->widest <= NARROW && count < AS_GIVEN_BELOW)
+        return code_as_given(c, t, keys, count, symbols);
     Piece p = {.tables = t, .count = count};
-    Status status = t->widest <= NARROW && count < AS_GIVEN_BELOW ? code_as_given(c, &p, keys, symbols)
-                                                                  : code_sorted(c, &p, keys, symbols);
+    Status status = count ? code_sorted(c, &p, keys, symbols) : FINE;
     free_piece(&p);
     return status;
 }

@@ -78,37 +78,24 @@ static Status code_event(Coder *c, const Tables *t, uint32_t row, uint32_t *entr
 /* Places and events of `count` blocks, and the distances of events that are escapes. */
 static Status code_hits(Coder *c, const Tables *t, const uint16_t *keys, Hit *hits, size_t count, int32_t *symbols)
 {
-    Status status = FINE;
-    size_t escapes = 0;
-    if (reserve(c, 2 * count))
-        return NO_MEMORY;
-    Escape *escape = malloc((count + 1) * sizeof *escape);
+    Status status = reserve(c, 2 * count);
     uint32_t *at = malloc((count + 1) * sizeof *at);
-    if (!escape || !at)
+    if (!at)
         status = NO_MEMORY;
-    for (size_t i = 0; i < count && !status; i++)
-        status = code_place(c, t, keys + hits[i].begin, &hits[i].place);
     for (size_t i = 0; i < count && !status; i++) {
-        uint32_t here = hits[i].begin + hits[i].place, row = keys[here], entry = 0;
-        const Row *r = &t->rows[row];
-        if (c->writing && (entry = entry_of(r, symbols[here])) == UINT32_MAX)
+        status = code_place(c, t, keys + hits[i].begin, &hits[i].place);
+        at[i] = hits[i].begin + hits[i].place;
+    }
+    for (size_t i = 0; i < count && !status; i++) {
+        const Row *r = &t->rows[keys[at[i]]];
+        uint32_t entry = 0;
+        if (c->writing && (entry = entry_of(r, symbols[at[i]])) == UINT32_MAX)
             status = UNCODABLE;
-        else
-            status = code_event(c, t, row, &entry);
-        if (status)
-            break;
-        if (r->escaped && entry == r->size - 1) {
-            at[escapes] = here;
-            escape[escapes++] = (Escape){c->writing ? fold(r, symbols[here]) : 0, row, 0};
-        } else if (!c->writing) {
-            symbols[here] = symbol_of(r, entry);
-        }
+        else if (!(status = code_event(c, t, keys[at[i]], &entry)) && !c->writing)
+            symbols[at[i]] = symbol_of(r, entry);
     }
     if (!status)
-        status = code_escapes(c, t, escape, escapes);
-    for (size_t i = 0; i < escapes && !status && !c->writing; i++)
-        symbols[at[i]] = escape[i].symbol;
-    free(escape);
+        status = code_escaped(c, t, keys, symbols, at, count);
     free(at);
     return status;
 }
