@@ -105,11 +105,15 @@ def base_graphs(base: BasePrior, latents: tuple[int, int, int], basis: Tensor) -
 
 def logits(g: Graph, module: TritHead, x: Value, u: Value, sign: Value, e: Value) -> tuple[Value, Value]:
     """(centre, tilt) of one level."""
-    own, gate = (g.add(g.layer(a, u), g.layer(b, e)) for a, b in zip(module.own, module.earlier, strict=True))
-    h = g.layer(module.hidden, x)
-    centre = g.add(g.layer(module.centre, h), own)
-    gated = g.multiply(sign, g.add(g.layer(module.gate, h), gate))
-    return centre, g.add(g.layer(module.tilt, h), gated)
+    own, earlier = (
+        g.add(g.layer(a, u), g.layer(b, e)) for a, b in zip(module.own, module.earlier, strict=True)
+    )
+    h, heads = g.layer(module.hidden, x), (module.centre, module.tilt, module.gate)
+    centre, tilt, gate = (
+        g.add(g.layer(bent, h), g.layer(straight, x))
+        for bent, straight in zip(heads, module.straight, strict=True)
+    )
+    return g.add(centre, own), g.add(tilt, g.multiply(sign, g.add(gate, earlier)))
 
 
 class PlaneGraphs:

@@ -45,6 +45,10 @@ EMA_DECAY = 0.998
 EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
 
+TOP_QUALITIES = 0.7
+"""Exponent on uniform qualities where the exact prior is trained alone: the best ones, with their large and noisy values,
+learn last."""
+
 START_WEIGHT = 0.5
 """Weight in the loss of what stride 8's trits would cost without what is learned within a plane. Without it their
 first distributions, which order them, drift where others correct them."""
@@ -217,7 +221,7 @@ class Run:
     def prior_terms(self, data: Latents) -> tuple[dict[str, Tensor], int]:
         """Parts of the loss of the exact prior alone, and the pixels that they stand for."""
         batch, (low, high) = self.o.batch, self.config.log_lambda
-        q = torch.rand(batch, device=self.o.device)
+        q = torch.rand(batch, device=self.o.device) ** TOP_QUALITIES
         gain = torch.exp(self.model.log_gain(q))
         planes, start = self.model.hard_bits([y.to(self.o.device) * gain for y in data.batch(batch)], q)
         pixels = data.photographs.crop**2
