@@ -46,8 +46,8 @@ EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
 
 TOP_QUALITIES = 0.7
-"""Exponent on uniform qualities where the exact prior is trained alone: the best ones, with their large and noisy values,
-learn last."""
+"""Exponent on uniform qualities where the exact prior is trained alone: the best ones, with their large and noisy
+values, learn last."""
 
 START_WEIGHT = 0.5
 """Weight in the loss of what stride 8's trits would cost without what is learned within a plane. Without it their
