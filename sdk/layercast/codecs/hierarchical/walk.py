@@ -97,20 +97,17 @@ class Walk:
         self.mean: NDArray[np.int16] = top  # of stride 32
         self.value: NDArray[np.int16] = np.zeros(total, np.int16)
         self.scale: NDArray[np.uint8] = np.zeros(total, np.uint8)
-        self._places: NDArray[np.int64] = np.zeros(
-            0, np.int64
-        )  # of the layer's symbols, from where it begins
-        self._begin = 0
+        self._begin = 0  # of stride 8, or of everything; the layer's symbols lie at `_places` from there
+        self._places: NDArray[np.int64] = np.zeros(0, np.int64)
         self.chosen_keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
         self._context: dict[str, NDArray[Any]] = {}
-        # Of the present plane, from plane 1 on: row keys, trits until it is complete, centre and tilt logits,
+        # Of the present plane, from plane 1 on: row keys, trits until it is complete, centre logits,
         # places by class and surprises of stride 8, and what the fine network needs of the planes before.
         self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
         self._centre: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._tilt: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._classes: list[NDArray[np.int64]] = []
         self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._before: dict[str, NDArray[np.uint8]] = {}
