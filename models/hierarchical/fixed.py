@@ -41,26 +41,30 @@ def round_through(x: Tensor) -> Tensor:
 class Clip(torch.autograd.Function):
     """clamp whose gradient still reaches clipped values when it would bring them back.
 
-    With an ordinary clamp, units that saturate never learn again, and at Muon's rates most of them do.
+    With an ordinary clamp, units that saturate never learn again, and at Muon's rates most of them do. Where the
+    clip is a ReLU (`rectify`) its lower end lets nothing back: a gradient that passes only upwards drives units on
+    until they are never off, and the network is a linear one.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx, x: Tensor, low: float, high: float, rectify: bool) -> Tensor:
         y = x.clamp(low, high)
         ctx.save_for_backward(x - y)
+        ctx.rectify = rectify
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         (over,) = ctx.saved_tensors  # a step against the gradient brings x back where both have one sign
-        return grad * (over * grad >= 0), None, None
+        passes = over * grad >= 0
+        return grad * (passes & (over >= 0) if ctx.rectify else passes), None, None, None
 
 
 class Grid:
-    """An activation format: integers low..high, in units of 2**-fraction."""
+    """An activation format: integers low..high, in units of 2**-fraction; `rectify`: clipping to it is a ReLU."""
 
-    def __init__(self, low: int, high: int, fraction: int) -> None:
-        self.low, self.high, self.fraction = low, high, fraction
+    def __init__(self, low: int, high: int, fraction: int, rectify: bool = False) -> None:
+        self.low, self.high, self.fraction, self.rectify = low, high, fraction, rectify
 
     @property
     def peak(self) -> int:
@@ -70,13 +74,13 @@ class Grid:
         unit = 2.0**self.fraction
         if exact:
             x = round_through(x * unit) / unit
-        return Clip.apply(x, self.low / unit, self.high / unit)
+        return Clip.apply(x, self.low / unit, self.high / unit, self.rectify)
 
 
 STREAM = Grid(-128, 127, 4)
 """Residual streams: -8..8 in steps of 1/16."""
 
-HIDDEN = Grid(0, 255, 5)
+HIDDEN = Grid(0, 255, 5, rectify=True)
 """After a ReLU: 0..8 in steps of 1/32."""
 
 
