@@ -149,15 +149,12 @@ class Entry:
         worth = worth_of(p) + np.arange(CHANNEL_WEIGHTS)[:, None] / 2
         for plane, limit in enumerate(near_certain, 1):
             coded = np.zeros(KEYS, bool)
-            entries = np.zeros((CHANNEL_WEIGHTS, KEYS), bool)
-            values = np.zeros((CHANNEL_WEIGHTS, KEYS))
             for start in (0, ROW_MIRROR):
                 coded[start : start + ROWS] = 1 - p[:, 1] >= limit
-                values[:, start : start + ROWS] = worth
-            entries[:] = coded
-            (order,) = np.nonzero(entries.ravel())
-            order = order[np.argsort(-values.ravel()[order], kind="stable")]
-            rows = order % KEYS % ROW_MIRROR
+            keys = np.flatnonzero(coded)
+            index = (keys + KEYS * np.arange(CHANNEL_WEIGHTS)[:, None]).ravel()
+            order = index[np.argsort(-worth[:, keys % ROW_MIRROR].ravel(), kind="stable")]
+            rows = order % ROW_MIRROR
             self.arrays[f"coded{plane}"], self.arrays[f"order{plane}"] = coded, order
             self.arrays[f"bits{plane}"] = np.maximum(np.rint(bits[rows] * BITS_UNIT), 1).astype(np.int64)
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from layercast.codecs.hierarchical.kernels import ROW_MIRROR
+from layercast.codecs.hierarchical.model import GROUP_LETTERS
 from models.export.graph import Graph, Value
 from models.hierarchical.codec import Codec
 from models.hierarchical.config import CENTRE_MAX, CENTRE_MIN, LOGIT_FRACTION, TILT_MAX
@@ -94,7 +95,7 @@ def base_graphs(base: BasePrior, latents: tuple[int, int, int], basis: Tensor) -
     h.output(x, "x8n")
     graphs = [g, h]
     for i, (learn, block) in enumerate(zip(base.v8, base.m8, strict=True)):
-        k = Graph(f"base8{'bcdefgh'[i]}", basis)
+        k = Graph(f"base8{GROUP_LETTERS[i + 1]}", basis)
         x = k.input("x8", learn.conv.out_channels, STREAM)
         x = k.block(block, k.add(x, k.layer(learn, k.input("c8", base.groups[i], VALUE))))
         head(k, base.head8[i + 1], x, "8")

@@ -136,13 +136,9 @@ class Codec(nn.Module):
         final steps."""
         keep = torch.ones(len(q), self.config.parts, device=q.device)
         levels, planes = self.planes(scaled, q, keep, len(q))
-        bits = [sum(level.bits(y, None).sum((1, 2, 3)) for level, y in zip(levels, scaled, strict=True))]
-        start = []
-        for number, plane in enumerate(planes):
-            trits = [level.trits()[number] for level in levels]
-            bits.append(sum(trit_bits(log, trit) for log, trit in zip(plane.coded, trits, strict=True)))
-            start.append(trit_bits(plane.start, trits[2]))
-        return bits, start
+        base = sum(level.bits(y, None).sum((1, 2, 3)) for level, y in zip(levels, scaled, strict=True))
+        bits, start = refined_bits([level.trits() for level in levels], planes)
+        return [base, *bits], start
 
     def forward(
         self,
@@ -169,17 +165,14 @@ class Codec(nn.Module):
         gains = [g + self.log_gain(q) for g in self.gain]
         scaled = [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
         keep = (cut.levels[:, None] > torch.arange(self.config.parts, device=x.device)).float()
-        levels, (first, second) = self.planes(scaled, q, keep, refined)
+        levels, planes = self.planes(scaled, q, keep, refined)
 
-        bits0, bits1, bits2, rounded, latents, precision = 0, 0, 0, [], [], []
-        whole = (cut.levels[late] == self.config.parts).float()
+        bits0, rounded, latents, precision = 0, [], [], []
+        whole = cut.levels == self.config.parts
         ends = Cut(*(t[full:] for t in vars(cut).values()))
         for i, (y, level) in enumerate(zip(scaled, levels, strict=True)):
             noise = None if hard else torch.rand_like(y) - 0.5
             bits0 = bits0 + level.bits(y.detach() / 9, noise).sum((1, 2, 3))
-            trit1, trit2 = (t[late] for t in level.trits())
-            bits1 = bits1 + trit_bits(first.coded[i], trit1) * whole
-            bits2 = bits2 + trit_bits(second.coded[i], trit2) * whole
             z = 9 * level.mean.detach() + level.final
             rounded.append(y + (z - y).detach())
             known, missing = [rounded[i][:full]], [torch.zeros(full, device=x.device)]
@@ -187,22 +180,22 @@ class Codec(nn.Module):
                 with torch.no_grad():
                     end = Level(*(t[full:] for t in vars(level).values()))
                     kept = keep_of(i, keep[full:], self.config)
-                    means, places = (
-                        tuple(t[i][full - early :] for t in (getattr(first, n), getattr(second, n)))
-                        for n in ("mean", "place")
+                    means, order = zip(
+                        *((p.mean[i][full - early :], p.place[i][full - early :]) for p in planes),
+                        strict=True,
                     )
-                    part, planes = cut_level(end, means, places, ends, kept, ends.levels == self.config.parts)
+                    part, absent = cut_level(end, means, order, ends, kept, whole[full:], fine=i == 2)
                     known.append(part)
-                    missing.append(planes)
+                    missing.append(absent)
             latents.append(torch.cat(known) * torch.exp(-gains[i]))
             precision.append(q - self.config.plane_quality * torch.cat(missing))
         picture = self.synthesis(tuple(latents), torch.stack(precision, 1))
         direct = torch.zeros(full, device=x.device)
         if not self.training or next(self.direct.parameters()).requires_grad:
             direct = self.direct([y[:full] for y in scaled], [z[:full] for z in rounded], q[:full], hard)
-        trits = levels[2].trits()
-        start = [trit_bits(p.start, t[late]) * whole for p, t in zip((first, second), trits, strict=True)]
-        return Result(picture, direct, [bits0 * (cut.levels == self.config.parts), bits1, bits2], start)
+        trits = [tuple(t[late] for t in level.trits()) for level in levels]
+        bits, start = ([b * whole[late] for b in of] for of in refined_bits(trits, planes))
+        return Result(picture, direct, [bits0 * whole, *bits], start)
 
 
 def keep_of(i: int, keep: Tensor, config: Config) -> Tensor:
@@ -216,6 +209,17 @@ def trit_bits(log_p: Tensor, trit: Tensor) -> Tensor:
     """Bits per sample of `trit` (values -1, 0, 1) under log_p (3, B, C, H, W)."""
     chosen = torch.gather(log_p, 0, (trit + 1).long().clamp(0, 2)[None])[0]
     return chosen.sum((1, 2, 3)) * -BITS
+
+
+def refined_bits(
+    trits: list[tuple[Tensor, Tensor]], planes: list[Plane]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Bits per sample (B,) of planes 1 and 2, and as `Result.start`; trits of both planes by level."""
+    bits, start = [], []
+    for plane, digits in zip(planes, zip(*trits, strict=True), strict=True):
+        bits.append(sum(trit_bits(log, digit) for log, digit in zip(plane.coded, digits, strict=True)))
+        start.append(trit_bits(plane.start, digits[2]))
+    return bits, start
 
 
 def entropy(log_p: Tensor) -> Tensor:
@@ -251,6 +255,8 @@ def cut_level(
     cut: Cut,
     keep: Tensor,
     whole: Tensor,
+    *,
+    fine: bool,
 ) -> tuple[Tensor, Tensor]:
     """(what a receiver knows of one level's latents in final steps, planes 1 and 2 missing per sample on average).
 
@@ -261,9 +267,9 @@ def cut_level(
         level: the symbols; means, places: of planes 1 and 2, see `Plane`.
         cut: where the stream ends.
         keep: (B, C, 1, 1) whether a channel arrives in plane 0; whole: (B,) whether all of that plane does.
+        fine: whether this is stride 8.
     """
     in1, in2 = (taken(place, cut, plane) for plane, place in enumerate(places, 1))
-    fine = bool((places[0] > 0).any())
     first = whole
     second = first & ((cut.plane > 1) | ((cut.plane == 1) & (cut.share >= 1)))
     if fine:

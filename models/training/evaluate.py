@@ -15,10 +15,7 @@ QUALITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @torch.no_grad()
 def evaluate(
-    model: Codec,
-    folder: str | Path,
-    qualities: tuple[float, ...] = QUALITIES,
-    crop: int | None = None,
+    model: Codec, folder: str | Path, qualities: tuple[float, ...] = QUALITIES, crop: int | None = None
 ) -> list[dict[str, float]]:
     """One row per quality: bpp of the direct prior, of each plane, PSNR (RGB, 8 bit), the training loss."""
     device = next(model.parameters()).device

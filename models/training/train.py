@@ -130,8 +130,7 @@ class Run:
             weights, self.ledger = start["average"], json.loads(start["ledger"])
             kept = {k: v for k, v in weights.items() if k.split(".")[0] not in o.fresh}
             self.model.load_state_dict({**self.model.state_dict(), **kept})
-        kinds = [kind for kind in TRAINED if getattr(o, kind)]
-        for kind in kinds:
+        for kind in (kind for kind in TRAINED if getattr(o, kind)):
             self.model.requires_grad_(False)
             for part in TRAINED[kind]:
                 getattr(self.model, part).requires_grad_(True)
@@ -220,15 +219,12 @@ class Run:
 
     def prior_terms(self, data: Latents) -> tuple[dict[str, Tensor], int]:
         """Parts of the loss of the exact prior alone, and the pixels that they stand for."""
-        batch, (low, high) = self.o.batch, self.config.log_lambda
+        batch = self.o.batch
         q = torch.rand(batch, device=self.o.device) ** TOP_QUALITIES
         gain = torch.exp(self.model.log_gain(q))
         planes, start = self.model.hard_bits([y.to(self.o.device) * gain for y in data.batch(batch)], q)
         pixels = data.photographs.crop**2
-        root = torch.exp((low + q * (high - low)) / 2) * 255
-        terms = {f"p{i}": (bits / pixels / root).mean() for i, bits in enumerate(planes)}
-        terms["start"] = START_WEIGHT * sum((bits / pixels / root).mean() for bits in start)
-        return terms, batch * pixels
+        return rate_terms(planes, start, pixels * root_lambda(q, self.config)), batch * pixels
 
     def terms(self, data: Photographs) -> tuple[dict[str, Tensor], int]:
         """Parts of the loss of everything, and the pixels that they stand for."""
@@ -236,22 +232,33 @@ class Run:
         x = data.batch(o.batch)
         q = torch.rand(o.batch, device=o.device)
         cut, full = random_cut(o.batch, o.cuts, self.config.parts, o.device), o.batch - o.cuts
-        low, high = self.config.log_lambda
         result = self.model(x, q, cut, full, o.finish, 0 if o.finish else o.refined)
         pixels = x.shape[2] * x.shape[3]
-        reached = cut_quality(cut, q, self.config)
-        lam = torch.exp(low + q * (high - low)) * 255**2
-        lam_reached = torch.exp(low + reached * (high - low)) * 255**2
+        root, reached = (root_lambda(v, self.config) for v in (q, cut_quality(cut, q, self.config)))
         mse = (result.picture.float() - x).pow(2).mean((1, 2, 3))
-        terms = {"distortion": (lam_reached.sqrt() * mse).mean()}
+        terms = {"distortion": (reached * mse).mean()}
         if o.finish:
             return terms, o.batch * pixels
-        terms["direct"] = (result.direct / pixels / lam[:full].sqrt()).sum() / o.batch
-        for i, bits in enumerate(result.planes):
-            terms[f"p{i}"] = (bits / pixels / lam[-len(bits) :].sqrt()).mean()
-        start = sum((bits / pixels / lam[-len(bits) :].sqrt()).mean() for bits in result.start)
-        terms["start"] = START_WEIGHT * start
-        return terms, o.batch * pixels
+        terms["direct"] = (result.direct / pixels / root[:full]).sum() / o.batch
+        return terms | rate_terms(result.planes, result.start, pixels * root), o.batch * pixels
+
+
+def root_lambda(q: Tensor, config: Config) -> Tensor:
+    """Square root of lambda * 255**2 at qualities q (B,)."""
+    low, high = config.log_lambda
+    return torch.exp((low + q * (high - low)) / 2) * 255
+
+
+def rate_terms(planes: list[Tensor], start: list[Tensor], scale: Tensor) -> dict[str, Tensor]:
+    """Parts of the loss that are bits of the exact prior.
+
+    Args:
+        planes: bits of each plane, of the last samples of the batch; start: as `Result.start`.
+        scale: (B,) what bits are divided by.
+    """
+    terms = {f"p{i}": (bits / scale[-len(bits) :]).mean() for i, bits in enumerate(planes)}
+    terms["start"] = START_WEIGHT * sum((bits / scale[-len(bits) :]).mean() for bits in start)
+    return terms
 
 
 def cut_quality(cut: Cut, q: torch.Tensor, config: Config) -> torch.Tensor:
@@ -293,9 +300,7 @@ def main() -> None:
             run.save()
             data.refresh()
             saved = time.time()
-    rows = []
-    if o.valid:
-        rows = evaluate(run.average.eval(), o.valid, crop=256)
+    rows = evaluate(run.average.eval(), o.valid, crop=256) if o.valid else []
     run.ledger.append(
         {
             "run": "exact prior" if o.prior else "synthesis, in int8" if o.finish else "all parts",

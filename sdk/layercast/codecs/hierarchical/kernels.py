@@ -93,11 +93,20 @@ def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:
         return out
     size = np.abs(np.clip(values, -15, 15)).astype(np.uint8)
     return {
-        "c": np.clip(np.clip(values, -33, 33) * np.int16(4) + np.int16(ZERO), 0, 255).astype(np.uint8),
+        "c": context_quarters(values),
         "s": size * np.uint8(8) + np.uint8(ZERO),
         "u": np.minimum(size, 2),
         "g": (np.clip(values, -1, 1) + np.int16(1)).astype(np.uint8),
     }
+
+
+def context_quarters(values: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """`c` of `contexts`, of values of any shape."""
+    quarters = np.clip(values, -33, 33) * np.int16(
+        4
+    )  # one step beyond what is clipped below, so that nothing wraps
+    context: NDArray[np.uint8] = np.clip(quarters + np.int16(ZERO), 0, 255).astype(np.uint8)
+    return context
 
 
 def learn(

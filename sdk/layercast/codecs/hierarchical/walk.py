@@ -53,18 +53,15 @@ def layer_table(model: Model) -> tuple[LayerInfo, ...]:
     return tuple(rows)
 
 
-def context_value(value: NDArray[np.int16], mean: NDArray[np.int16] | None, steps: int) -> NDArray[np.uint8]:
-    """Known values as the networks see them: quarters of a step, rounded half up, clipped at 32 steps.
+def context_value(value: NDArray[np.int16], mean: NDArray[np.int16], steps: int) -> NDArray[np.uint8]:
+    """`kernels.context_quarters` where a mean adds to the values; rounded half up.
 
     Args:
         value: residual in the present plane's steps.
-        mean: in 1/16 of plane 0's step; None where it is 0.
+        mean: in 1/16 of plane 0's step.
         steps: how many of the present plane's steps make one of plane 0's.
     """
-    if mean is None:
-        quarters = np.clip(value, -33, 33) * np.int16(4)
-    else:
-        quarters = (mean.astype(np.int32) * steps + value.astype(np.int32) * 16 + 2) >> 2
+    quarters = (mean.astype(np.int32) * steps + value.astype(np.int32) * 16 + 2) >> 2
     context: NDArray[np.uint8] = np.clip(quarters + np.int16(ZERO), 0, 255).astype(np.uint8)
     return context
 
@@ -115,7 +112,11 @@ class Walk:
     @cached_property
     def weights(self) -> NDArray[np.int64]:
         """KEYS times the channel weight of every symbol."""
-        return self.by_channel(KEYS * self.model.channel_weight.astype(np.int64))
+        flat = np.empty(self.bounds[-1], np.int64)
+        ends = np.cumsum([s[3] for s in self.shapes])[:-1]
+        for level, weights in zip(self.levels(flat), np.split(self.model.channel_weight, ends), strict=True):
+            level[:] = weights.astype(np.int64) * KEYS
+        return flat
 
     def levels(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
         """Views of a flat array, one (1, H, W, C) per level that it reaches to."""
@@ -130,14 +131,6 @@ class Walk:
             return view
         begin = sum(self.model.groups[: part - 2])
         return view[..., begin : begin + self.model.groups[part - 2]]
-
-    def by_channel(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A number per channel, stride 32's first, as a flat array with one per symbol."""
-        flat = np.empty(self.bounds[-1], values.dtype)
-        ends = np.cumsum([s[3] for s in self.shapes])[:-1]
-        for level, of_level in zip(self.levels(flat), np.split(values, ends), strict=True):
-            level[:] = of_level
-        return flat
 
     def rows(self) -> tuple[NDArray[Any], CdfTables]:
         """Table rows of the next layer's symbols, in coding order, and the tables they count in."""
@@ -209,16 +202,16 @@ class Walk:
             self.levels(self.scale)[0][:] = self.model.top_scale[self.quality]
             return
         before = self.part(self.value, part - 1)
-        known = context_value(before, self.mean.reshape(before.shape) if part == 1 else None, 1)
         if part == 1:
+            known = context_value(before, self.mean.reshape(before.shape), 1)
             out = self.model.prior("base16", self.quality, c32=known)
         elif part == 2:
+            known = kernels.context_quarters(before)
             out = self.model.prior("base8a", self.quality, x16=self._context["x16"], c16=known)
         else:
             name = f"base8{GROUP_LETTERS[part - 2]}"
-            out = self.model.prior(
-                name, self.quality, x8=self._context["x8n"], c8=np.ascontiguousarray(known)
-            )
+            known = np.ascontiguousarray(kernels.context_quarters(before))
+            out = self.model.prior(name, self.quality, x8=self._context["x8n"], c8=known)
         self.part(self.scale, part)[:] = out["scale16" if part == 1 else "scale8"]
         self._context |= out
 
@@ -325,7 +318,7 @@ class Walk:
             return self.levels(latents), [2.0 - self.plane] * 3
         told = len(self.value) if self._networks == 2 else self.bounds[2]
         means = (self.model.trit_mean * np.float32(step)).take(self._keys[:told])
-        number = 0 if self.layer == self.layers else self._steps[self.layer][1]
+        number = self._steps[self.layer][1]
         reached = np.full(len(self.value), number > 0, np.uint8)
         if number and self._networks == 2:
             for later in self._classes[number - 1 :]:
