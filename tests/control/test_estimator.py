@@ -17,7 +17,7 @@ def feed(estimator, frames, *, rate_bps=8e6, delay_s=0.02, offset_s=-77.0, servi
         events.append((free_s + 2 * delay_s, 1, number, size, free_s + delay_s + offset_s))
     for now_s, is_ack, number, size, arrival_s in sorted(events):
         if is_ack:
-            assert estimator.on_ack(now_s, number, (), arrival_s, rate_bps)
+            assert estimator.on_ack(now_s, number, arrival_s, rate_bps)
         else:
             estimator.on_sent(now_s, number, size)
     return waits
@@ -46,8 +46,8 @@ def test_a_long_silence_is_an_outage_not_a_capacity():
     estimator = LinkEstimator()
     for number in range(4):
         estimator.on_sent(number / 30, number, 5000)
-    estimator.on_ack(0.1, 0, (), 0.1, 1e6)
-    estimator.on_ack(5.0, 1, (), 5.0, 1e6)
+    estimator.on_ack(0.1, 0, 0.1, 1e6)
+    estimator.on_ack(5.0, 1, 5.0, 1e6)
     assert estimator.capacity_bps(1.0) is None
 
 
@@ -66,22 +66,35 @@ def test_backlog_counts_what_is_on_its_way_and_what_is_overdue():
 def test_cumulative_acknowledgements_count_the_bytes_of_the_frames_before():
     estimator = LinkEstimator()
     estimator.on_sent(-1.0, 99, 100)
-    estimator.on_ack(-0.9, 99, (), -0.98, 1e6)
+    estimator.on_ack(-0.9, 99, -0.98, 1e6)
     for number in range(6):
         estimator.on_sent(number / 100, number, 5000)
-    estimator.on_ack(0.1, 0, (), 0.06, 1e6)
-    assert estimator.on_ack(0.3, 5, (1, 2, 3, 4), 0.26, 1e6)
+    estimator.on_ack(0.1, 0, 0.06, 1e6)
+    assert estimator.on_ack(0.3, 5, 0.26, 1e6)
     assert estimator.in_flight == 0
     assert estimator.capacity_bps(0.4) == pytest.approx(5 * 5000 * 8 / 0.2)
+
+
+def test_streams_that_share_a_link_are_acknowledged_apart():
+    estimator = LinkEstimator()
+    for number in range(3):
+        estimator.on_sent(number / 100, number, 500, "left")
+        estimator.on_sent(number / 100, number, 500, "right")
+    assert estimator.on_ack(0.1, 1, 0.06, 1e6, "right")
+    assert estimator.in_flight == 4, "two of the left one's came earlier, and are not spoken for"
+    assert estimator.on_ack(0.11, 2, 0.07, 1e6, "left")
+    assert estimator.in_flight == 1
+    estimator.forget("right")
+    assert estimator.in_flight == 0
 
 
 def test_an_arrival_older_than_the_last_one_says_nothing():
     estimator = LinkEstimator()
     for number in range(3):
         estimator.on_sent(number / 100, number, 500)
-    assert estimator.on_ack(0.1, 1, (), 0.06, 1e6)
-    assert not estimator.on_ack(0.1, 0, (), 0.05, 1e6)
-    assert not estimator.on_ack(0.1, 0, (), 0.07, 1e6)
+    assert estimator.on_ack(0.1, 1, 0.06, 1e6)
+    assert not estimator.on_ack(0.1, 0, 0.05, 1e6)
+    assert not estimator.on_ack(0.1, 0, 0.07, 1e6)
     assert estimator.in_flight == 1
 
 
@@ -91,7 +104,7 @@ def test_a_rebase_believes_the_delay_seen_since_it_began():
     before = estimator._base.value
     estimator.begin_rebase()
     estimator.on_sent(1.0, 50, 100)
-    estimator.on_ack(1.2, 50, (), 1.0 + before + 0.08, 8e6)
+    estimator.on_ack(1.2, 50, 1.0 + before + 0.08, 8e6)
     estimator.end_rebase(1.2)
     assert estimator._base.value == pytest.approx(before + 0.08, abs=0.001)
 
@@ -113,7 +126,7 @@ def test_acknowledgements_that_get_lost_make_nothing_overdue():
         for lost in range(3):
             estimator.on_sent(number / 30 + lost / 30, number + lost, 1000)
         now_s = number / 30 + 2 / 30 + 0.041
-        estimator.on_ack(now_s, number + 2, (number, number + 1), now_s - 0.02, 8e6)
+        estimator.on_ack(now_s, number + 2, now_s - 0.02, 8e6)
     estimator.on_sent(now_s, 60, 1000)
     assert estimator.late_s(now_s + 0.1, 8e6) == 0.0
     assert estimator.late_s(now_s + 0.2, 8e6) > 0.05

@@ -155,6 +155,7 @@ async def test_units_too_large_end_their_call():
                     await call.write(bytes(size))
                 assert isinstance(await ended_with(call), RefusedError), "by gRPC, unread"
             await stream.frame()
+        await eventually(lambda: relay.statistics().hung_up["publish"] == 2)
         await eventually(lambda: list(relay.statistics().streams) == ["cam"])
 
 

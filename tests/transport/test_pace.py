@@ -53,14 +53,26 @@ def test_frames_that_lack_layers_are_reported_one_by_one():
     assert not receiver.pace.calm(receiver.now_s)
 
 
-def test_the_first_frame_that_waited_is_reported_at_once_and_the_next_ones_densely():
+LATE_S = 0.011 + WAITING_S
+
+
+def test_the_first_frame_that_waited_is_reported_at_once_and_after_a_second_one_the_next_densely():
     receiver = Receiver()
-    receiver.run(61)
-    receiver.run(2)
-    assert receiver.run(1, delay_s=0.011 + WAITING_S) == 1
+    receiver.run(63)
+    assert receiver.run(1, delay_s=LATE_S) == 1
+    assert not receiver.pace.calm(receiver.now_s), "all that came since the last report is told"
+    assert receiver.run(1, delay_s=LATE_S) == 1
     assert receiver.run(int(RESTLESS_S / FRAME_S) - 1) == 29
     receiver.run(6)
     assert receiver.run(60) == 10, "calm again"
+
+
+def test_single_late_frames_are_reported_and_make_nothing_dense():
+    receiver = Receiver()
+    receiver.run(63)
+    reports = sum(receiver.run(1, delay_s=LATE_S) + receiver.run(11) for _ in range(10))
+    assert 20 <= reports <= 30, "of 120 frames: each late one, and one or two between them"
+    assert receiver.pace.calm(receiver.now_s)
 
 
 def test_a_longer_way_is_got_used_to():

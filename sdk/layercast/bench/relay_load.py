@@ -21,6 +21,7 @@ from layercast.transport.acks import Arrival
 from layercast.transport.channel import bind, make_server, method_handlers, open_channel
 from layercast.transport.limits import MAX_UNIT_BYTES, RelayLimits
 from layercast.transport.link import EOF
+from layercast.transport.process import run_relay
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 from layercast.transport.subscription import Subscription
@@ -204,4 +205,5 @@ ROLES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
 }
 
 if __name__ == "__main__":
-    asyncio.run(ROLES[sys.argv[1]](**json.loads(sys.argv[2])))
+    run = run_relay if sys.argv[1] in ("relay", "plain") else asyncio.run
+    run(ROLES[sys.argv[1]](**json.loads(sys.argv[2])))

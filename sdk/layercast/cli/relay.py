@@ -114,13 +114,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import asyncio
-
     from layercast.transport import logs
+    from layercast.transport.process import run_relay
 
     values = resolve("relay", SETTINGS, args)
     logs.configure(values["log_format"], values["log_level"])
-    asyncio.run(_serve(values))
+    run_relay(_serve(values))
     return 0
 
 

@@ -27,6 +27,7 @@ from layercast.errors import ConfigError
 from layercast.transport import logs
 from layercast.transport.channel import check_address
 from layercast.transport.limits import RelayLimits
+from layercast.transport.process import run_relay
 
 RESTART_S = 1.0
 """A worker that ended by itself is started again after so long, seconds: its receivers have gone to the others."""
@@ -242,7 +243,7 @@ def main() -> None:
         if setting.parse is Path and values[setting.name] is not None:
             values[setting.name] = Path(values[setting.name])
     logs.configure(values["log_format"], values["log_level"])
-    asyncio.run(_work(values))
+    run_relay(_work(values))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ one receiver share one `Peer`, which divides the link among them by gain per bit
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from layercast.bitstream.types import FrameKind
 from layercast.control.budget import CAP_MARGIN, Spender, check_layers
-from layercast.control.estimator import MAX_IN_FLIGHT, LinkEstimator
+from layercast.control.estimator import LinkEstimator
 from layercast.control.rate import CLEAR_S, CONGESTED_S, MIN_BPS, RateController
 from layercast.control.share import Demand, share
 from layercast.errors import ConfigError
@@ -138,6 +137,7 @@ class Peer:
     def detach(self, stream: AdaptiveAllocator) -> None:
         """`stream` is gone."""
         self._streams.pop(stream, None)
+        self.link.forget(stream)
         self._shared_s = None
 
     def rate_of(self, stream: AdaptiveAllocator, now_s: float) -> float:
@@ -209,7 +209,6 @@ class AdaptiveAllocator:
         self._max_layers = check_layers(max_layers)
         self.peer = Peer(max_bitrate_bps, staleness_s) if peer is None else peer
         self._spender = Spender(self.peer.rate_bps)
-        self._frames: OrderedDict[int, None] = OrderedDict()
         self._gains_db: Sequence[float] = ()
         self._layers = 0
         self._calm_until_s = float("-inf")
@@ -316,10 +315,7 @@ class AdaptiveAllocator:
 
     def on_sent(self, now_s: float, frame_id: int, size: int) -> None:
         """`size` bytes of frame `frame_id` were handed to the connection."""
-        self.peer.link.on_sent(now_s, (self, frame_id), size)
-        self._frames[frame_id] = None
-        if len(self._frames) > MAX_IN_FLIGHT:
-            self._frames.popitem(last=False)
+        self.peer.link.on_sent(now_s, frame_id, size, self)
 
     def on_ack(
         self, now_s: float, frame_id: int, size: int, arrival_s: float, decode_lag_s: float = 0.0
@@ -333,13 +329,8 @@ class AdaptiveAllocator:
             arrival_s: the receiver's monotonic clock, seconds of any origin.
             decode_lag_s: how long its oldest frame has waited for its consumer, seconds.
         """
-        if frame_id not in self._frames:
-            return
-        before = []
-        while (earlier := self._frames.popitem(last=False)[0]) != frame_id:
-            before.append((self, earlier))
         peer = self.peer
-        if peer.link.on_ack(now_s, (self, frame_id), before, arrival_s, peer.rate.link_bps):
+        if peer.link.on_ack(now_s, frame_id, arrival_s, peer.rate.link_bps, self):
             peer.learn(now_s, decode_lag_s)
             if peer.rate.state != "enough":
                 self._calm_until_s = float("-inf")

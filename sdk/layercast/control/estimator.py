@@ -11,8 +11,8 @@ was not empty.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_IN_FLIGHT = 256
@@ -48,10 +48,9 @@ FORWARD_JITTER_S = 2.0
 """Time over which the slowest acknowledgement path is remembered, seconds."""
 
 
-@dataclass(slots=True)
-class _Flight:
-    sent_s: float
-    size: int
+_Flight = tuple[object, int, float, int]
+"""Stream, frame id, when it was sent, bytes. One is made for every frame sent to anybody: a class would cost a relay
+three times as much."""
 
 
 @dataclass(slots=True)
@@ -91,7 +90,9 @@ class _Least:
 
 
 class LinkEstimator:
-    """One receiver's link. Frames are named by any hashable; all arrivals must come from one clock.
+    """One receiver's link. All arrivals must come from one clock.
+
+    Several streams may share it: `stream` tells their frames apart, each object compared by identity.
 
     Attributes:
         patience_s: no acknowledgement is overdue before so long, seconds: receivers may report seldom.
@@ -100,7 +101,7 @@ class LinkEstimator:
     """
 
     def __init__(self) -> None:
-        self._flights: OrderedDict[Hashable, _Flight] = OrderedDict()
+        self._flights: deque[_Flight] = deque(maxlen=MAX_IN_FLIGHT)
         self._history: deque[_Arrival] = deque(maxlen=MAX_HISTORY)
         self._base = _Least(BASE_WINDOW_S)
         self._ack_path = _Least(FORWARD_JITTER_S)  # of the negated delay: its least is the slowest path
@@ -111,56 +112,58 @@ class LinkEstimator:
         self.patience_s = 0.0
         self._delivered = 0
 
-    def on_sent(self, now_s: float, frame: Hashable, size: int) -> None:
-        """`size` bytes went out as `frame`."""
-        self._flights[frame] = _Flight(now_s, size)
-        if len(self._flights) > MAX_IN_FLIGHT:
-            self._flights.popitem(last=False)
+    def on_sent(self, now_s: float, frame_id: int, size: int, stream: object = None) -> None:
+        """`size` bytes went out as frame `frame_id`; ids of a stream grow."""
+        self._flights.append((stream, frame_id, now_s, size))
 
     def on_ack(
-        self, now_s: float, frame: Hashable, before: Iterable[Hashable], arrival_s: float, rate_bps: float
+        self, now_s: float, frame_id: int, arrival_s: float, rate_bps: float, stream: object = None
     ) -> bool:
-        """`frame` arrived at `arrival_s` of the receiver's clock.
+        """A frame arrived, and whatever was sent of its stream before.
 
         Args:
             now_s: when the acknowledgement came, this end's clock.
-            frame: its name.
-            before: frames that it acknowledges too, whose own arrival is not known.
+            frame_id, stream: as in `on_sent`.
             arrival_s: arrival of its last byte, the receiver's clock, seconds of any origin.
             rate_bps: what the link is taken to carry, bits per second.
 
         Returns:
             False if the frame is unknown, repeated or older than what arrived before: it says nothing new.
         """
-        flight = self._flights.pop(frame, None)
-        if flight is None:
+        arrived = self._land(stream, frame_id)
+        if not arrived:
             return False
-        first = flight
-        self._delivered += flight.size
-        for earlier in before:
-            gone = self._flights.pop(earlier, None)
-            if gone is not None:
-                first = gone if gone.sent_s < first.sent_s else first
-                self._delivered += gone.size
-        first_sent_s = first.sent_s
+        self._delivered += sum(size for _, _, _, size in arrived)
+        (_, _, first_sent_s, first_size), (_, _, sent_s, size) = arrived[0], arrived[-1]
         last = self._history[-1] if self._history else None
         if last is not None and arrival_s < last.arrival_s:
             return False
-        delay_s = arrival_s - flight.sent_s
-        base_s = self._rebase(now_s, delay_s, flight.size * 8 / rate_bps)
-        service_s = arrival_s - base_s - max(first_sent_s, self._done_s)
-        self.serving_bps = (self._delivered - (last.delivered if last else 0)) * 8 / max(1e-6, service_s)
+        delay_s = arrival_s - sent_s
+        base_s = self._rebase(now_s, delay_s, size * 8 / rate_bps)
+        begun_s = max(first_sent_s, self._done_s)
+        self.serving_bps = (
+            (self._delivered - (last.delivered if last else 0)) * 8 / max(1e-6, arrival_s - base_s - begun_s)
+        )
         busy = last is not None and first_sent_s < self._done_s and arrival_s < last.arrival_s + STALL_S
-        if first is not flight:
+        if len(arrived) > 1:
             # Its own acknowledgement never came: this is how long one may take.
-            arrived_s = max(first_sent_s, self._done_s) + first.size * 8 / rate_bps + base_s
-            self._ack_path.add(now_s, min(arrived_s, arrival_s) - now_s)
+            self._ack_path.add(now_s, min(begun_s + first_size * 8 / rate_bps + base_s, arrival_s) - now_s)
         self._done_s = arrival_s - base_s
         self._ack_path.add(now_s, arrival_s - now_s)
-        following = next(iter(self._flights.values()), None)
-        wait_s = 0.0 if following is None else max(0.0, self._done_s - following.sent_s)
+        wait_s = max(0.0, self._done_s - self._flights[0][2]) if self._flights else 0.0
         self._history.append(_Arrival(arrival_s, delay_s, wait_s, self._delivered, busy))
         return True
+
+    def forget(self, stream: object) -> None:
+        """No more acknowledgements of `stream` will come."""
+        self._flights = deque((each for each in self._flights if each[0] is not stream), MAX_IN_FLIGHT)
+
+    def _land(self, stream: object, frame_id: int) -> list[_Flight]:
+        """The stream's frames up to `frame_id`, from now on no longer in flight; none if that is not in flight."""
+        found = (n for n, each in enumerate(self._flights, 1) if each[1] == frame_id and each[0] is stream)
+        passed = [self._flights.popleft() for _ in range(next(found, 0))]
+        self._flights.extendleft(flight for flight in reversed(passed) if flight[0] is not stream)
+        return [flight for flight in passed if flight[0] is stream]
 
     # --- the queue ------------------------------------------------------------------------------------------
 
@@ -232,10 +235,10 @@ class LinkEstimator:
 
         The slowest acknowledgement of the last seconds is what is waited for, so jitter does not count.
         """
-        flight = next(iter(self._flights.values()), None)
-        if flight is None or not self._history:
+        if not (self._flights and self._history):
             return 0.0
-        done_s = max(self._done_s, flight.sent_s) + flight.size * 8 / rate_bps
+        _, _, sent_s, size = self._flights[0]
+        done_s = max(self._done_s, sent_s) + size * 8 / rate_bps
         return max(0.0, now_s - done_s - max(self.round_s, self.patience_s))
 
     def slowed_bps(self, now_s: float) -> float:
@@ -243,11 +246,11 @@ class LinkEstimator:
 
         Its frame began to be sent when the one before was done, and was not done a `round_s` ago.
         """
-        flight = next(iter(self._flights.values()), None)
-        if flight is None or not self._history:
+        if not (self._flights and self._history):
             return float("inf")
-        sending_s = now_s - max(self.round_s, self.patience_s) - max(self._done_s, flight.sent_s)
-        return flight.size * 8 / sending_s if sending_s > 1e-3 else float("inf")
+        _, _, sent_s, size = self._flights[0]
+        sending_s = now_s - max(self.round_s, self.patience_s) - max(self._done_s, sent_s)
+        return size * 8 / sending_s if sending_s > 1e-3 else float("inf")
 
     @property
     def round_s(self) -> float:
@@ -264,8 +267,8 @@ class LinkEstimator:
     def backlog_s(self, now_s: float, rate_bps: float) -> float:
         """How long a frame sent now would wait if the link runs at `rate_bps`, seconds."""
         done_s = self._done_s
-        for flight in self._flights.values():
-            done_s = max(done_s, flight.sent_s) + flight.size * 8 / rate_bps
+        for _, _, sent_s, size in self._flights:
+            done_s = max(done_s, sent_s) + size * 8 / rate_bps
         return max(0.0, done_s - now_s) + self.late_s(now_s, rate_bps)
 
     @property

@@ -206,7 +206,7 @@ class RateController:
                 self.state = "enough"
             else:
                 self._grow(now_s, passed_s, link)
-        return self._drain(now_s, link, link.standing_s, rising)
+        return self._drain(now_s, link, standing_s, rising)
 
     def _cut(self, now_s: float, link: LinkEstimator) -> None:
         measured = link.capacity_bps(CUT_WINDOW_S) or link.delivered_bps(2 * CUT_WINDOW_S)

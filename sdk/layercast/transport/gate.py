@@ -60,11 +60,16 @@ class Gate:
         limits: of the relay.
         keys: of the tokens that every call must bring; None: anybody may do anything.
         clock: monotonic seconds.
+
+    Attributes:
+        refused: calls turned away or ended, by reason.
+        hung_up: calls that gRPC cancelled, by right: their peer left or vanished, or sent a giant message.
     """
 
     def __init__(self, limits: RelayLimits, keys: TokenKeys | None, clock: Callable[[], float]) -> None:
         self.admission = Admission(limits, clock)
         self.refused: Counter[str] = Counter()
+        self.hung_up = {"publish": 0, "subscribe": 0}
         self.calls: dict[RunningCall, None] = {}
         self._keys = keys
         self._clock = clock
@@ -127,6 +132,9 @@ class Gate:
         self._empty.clear()
         try:
             yield
+        except asyncio.CancelledError:
+            self.hung_up[right] += not self.leaving.is_set()
+            raise
         finally:
             del self.calls[call]
             if not self.calls:

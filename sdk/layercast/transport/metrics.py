@@ -51,7 +51,12 @@ def families(now: RelayStatistics, per_receiver: bool, connected: int | None = N
     )
     for reason, count in now.refused.items():
         refused.add_metric([reason], count)
-    yield refused
+    hung_up = CounterMetricFamily(
+        "layercast_hung_up", "Calls that ended from outside: left, lost, or a giant message", labels=["right"]
+    )
+    for right, count in now.hung_up.items():
+        hung_up.add_metric([right], count)
+    yield from (refused, hung_up)
 
     counts = accumulate(now.forwarding.counts)
     bounds = [*map(str, BOUNDS_S), "+Inf"]

@@ -2,7 +2,9 @@
 
 Pure: arrivals in, "now" or "later" out. While something changes, every arrival is reported, soon and with its own
 time. While frames come whole and none has waited, the newest of some frames speaks for all of them; the first late
-one has all of those reported at once. A report costs a relay about a third of what a frame does (docs/transport.md).
+one has all of those reported at once, and a second one after it makes reports dense: a single one is jitter, and on a
+busy machine those that all receivers then send make the next frames late. A report costs a relay about a third of what
+a frame does (docs/transport.md).
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ WAITING_S = 0.02
 allocator takes for a clear link (control.rate.CLEAR_S)."""
 
 RESTLESS_S = 1.0
-"""For how long after such a frame reports stay dense, seconds."""
+"""For how long after two such frames in a row, or one that lacks layers, reports stay dense, seconds."""
+
+REPORTING_S = 0.05
+"""For how long after a single one, seconds: until its report is written."""
 
 FORGET = 1 / 256
 """By this share of the difference, per frame, the quickest delay gives way to longer ones: clocks drift, routes
@@ -38,8 +43,9 @@ class ReportPace:
     """One subscription's pace; made anew for each connection."""
 
     def __init__(self) -> None:
-        self._reported_s = self._restless_s = -inf
+        self._reported_s = self._restless_until_s = -inf
         self._least_s = inf
+        self._late = False
 
     def arrived(self, now_s: float, delay_s: float, whole: bool) -> bool:
         """A frame came.
@@ -54,13 +60,16 @@ class ReportPace:
             Whether a report is due now.
         """
         self._least_s = min(delay_s, self._least_s + (delay_s - self._least_s) * FORGET)
-        if not whole or delay_s > self._least_s + WAITING_S:
-            self._restless_s = now_s
+        before, self._late = self._late, delay_s > self._least_s + WAITING_S
+        if not whole or (before and self._late):
+            self._restless_until_s = now_s + RESTLESS_S
+        elif self._late:
+            self._restless_until_s = max(self._restless_until_s, now_s + REPORTING_S)
         return now_s - self._reported_s >= self._interval_s(now_s)
 
     def calm(self, now_s: float) -> bool:
         """Whether the newest arrival tells all there is to tell."""
-        return now_s - self._restless_s >= RESTLESS_S
+        return now_s >= self._restless_until_s
 
     def due_s(self, now_s: float) -> float:
         """When to report if no other frame comes, monotonic seconds."""

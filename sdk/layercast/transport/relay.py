@@ -76,6 +76,8 @@ class RelayStatistics:
         streams: by name.
         subscribers: over all streams.
         refused: calls refused or ended by the relay, by reason.
+        hung_up: calls that ended from outside, by right, "publish" or "subscribe": their peer left in the middle or
+            vanished, or sent a message so large that gRPC ended the call unread.
         forwarding: how long frames stayed here.
         handshakes: TLS handshakes begun.
         leaving: it drains.
@@ -84,6 +86,7 @@ class RelayStatistics:
     streams: dict[str, StreamStatistics]
     subscribers: int
     refused: dict[str, int]
+    hung_up: dict[str, int]
     forwarding: LatencyStatistics
     handshakes: int
     leaving: bool
@@ -248,6 +251,7 @@ class Relay:
             streams={name: stream.statistics() for name, stream in self._streams.by_name.items()},
             subscribers=self._subscribers,
             refused=dict(self._gate.refused),
+            hung_up=dict(self._gate.hung_up),
             forwarding=self._forwarding.statistics(),
             handshakes=self._handshakes,
             leaving=self._gate.leaving.is_set(),
