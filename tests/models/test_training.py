@@ -21,7 +21,15 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2
 from models.export.graph import Graph, Value  # noqa: E402  (imports torch)
 from models.export.prior import PlaneGraphs, quality_basis  # noqa: E402  (imports torch)
 from models.hierarchical.codec import Codec, Cut, places, taken  # noqa: E402  (imports torch)
-from models.hierarchical.fixed import HIDDEN, STREAM, FixedBlock, FixedConv, integers, set_exact  # noqa: E402  (imports torch)
+from models.hierarchical.fixed import (  # noqa: E402  (imports torch)
+    HIDDEN,
+    STREAM,
+    FixedBlock,
+    FixedConv,
+    Grid,
+    integers,
+    set_exact,
+)
 from models.hierarchical.prior import SCALE, PlanePrior, Trits, surprise  # noqa: E402  (imports torch)
 from models.hierarchical.transforms import Analysis, Synthesis  # noqa: E402  (imports torch)
 from models.training.data import Latents, Photographs  # noqa: E402  (imports torch)
@@ -54,6 +62,27 @@ def test_exported_integers_are_what_training_saw() -> None:
     with torch.no_grad():
         trained = last(block(first(channels_first(x), basis[99:100]))).permute(0, 2, 3, 1)
     np.testing.assert_array_equal(exported, torch.round(trained * 32).numpy().astype(int))
+
+
+@pytest.mark.parametrize(
+    ("grid", "x", "wanted", "passed"),
+    [
+        (HIDDEN, -1.0, 1.0, 0.0),  # off: a ReLU hears nothing, also when the loss would have it on
+        (HIDDEN, -1.0, -1.0, 0.0),
+        (HIDDEN, 1.0, 1.0, 1.0),
+        (HIDDEN, 9.0, -1.0, -1.0),  # beyond the top: only back
+        (HIDDEN, 9.0, 1.0, 0.0),
+        (STREAM, -10.0, 1.0, 1.0),
+        (STREAM, -10.0, -1.0, 0.0),
+    ],
+)
+def test_clipped_values_hear_what_brings_them_back_and_units_that_are_off_nothing(
+    grid: Grid, x: float, wanted: float, passed: float
+) -> None:
+    value = torch.tensor(x, requires_grad=True)
+    (-wanted * grid.snap(value, exact=False)).backward()
+    assert value.grad is not None
+    assert -value.grad.item() == passed
 
 
 def test_an_accumulator_that_could_leave_2_24_is_never_exported() -> None:
