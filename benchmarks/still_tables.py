@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from benchmarks import markdown as md
 from benchmarks import plots, published, results
 from benchmarks.plots import Line
@@ -33,6 +35,9 @@ DRAWN = ("bpg", "vtm", "mbt2018-mean", "QARV(variable-rate,1 model)", "DPICT(pro
 Curve = tuple[list[float], list[float]]
 """Rates and PSNRs."""
 
+AIMED_BPP = (0.15, 1.3)
+"""Rates of the curve over which the flagship's aim (at most 50 % more bits than VTM) is stated, bits per pixel."""
+
 
 def is_ours(name: str) -> bool:
     return name.startswith("layercast-")
@@ -53,6 +58,15 @@ def prefix_curve(stored: dict[str, Any], rate: str = "bpp") -> Curve:
     best = max(row["quality"] for row in stored["rows"])
     rows = sorted((row for row in stored["rows"] if row["quality"] == best), key=lambda row: row["layers"])
     return [row[rate] for row in rows], [row["psnr"] for row in rows]
+
+
+def within(curve: Curve, low: float, high: float) -> Curve:
+    """The part of a curve from one rate to another, its ends interpolated (PSNR over the logarithm of the rate)."""
+    rates, psnrs = (list(each) for each in zip(*sorted(zip(*curve, strict=True)), strict=True))
+    low, high = max(low, rates[0]), min(high, rates[-1])
+    inside = [(rate, psnr) for rate, psnr in zip(rates, psnrs, strict=True) if low < rate < high]
+    ends = np.interp(np.log([low, high]), np.log(rates), psnrs).tolist()
+    return [low, *(rate for rate, _ in inside), high], [ends[0], *(psnr for _, psnr in inside), ends[1]]
 
 
 def compare(anchor: Curve, curve: Curve) -> BdRate | None:
@@ -93,12 +107,14 @@ def rate_distortion() -> str:
     anchors += [(f"{title} (published)", published_curves()[key]) for title, key in PUBLISHED_ANCHORS]
     rows = []
     for label, curve in curves.items():
-        rows.append([label, *(bits(anchor, curve) for _, anchor in anchors)])
+        cells = [bits(anchor, curve) for _, anchor in anchors]
+        rows.append([label, *cells, bits(published_curves()["vtm"], within(curve, *AIMED_BPP))])
     lines = {
         label.replace("*", ""): Line(*curve, ours="**" in label, published="published" in label)
         for label, curve in curves.items()
         if "published" not in label or label.removesuffix(" (published)") in DRAWN
     }
+    aimed = f"against VTM (published), the row's {AIMED_BPP[0]} to {AIMED_BPP[1]} bpp"
     picture = plots.draw("rd_kodak", lines, "24 Kodak pictures", "bits per pixel", (0, 2.5), (24, 44))
     settings = [[r["title"], r["library"], r["settings"]] for r in peers.values()]
     return "\n\n".join(
@@ -110,7 +126,7 @@ def rate_distortion() -> str:
             "pictures. *Published* curves were "
             "read from their "
             "authors' repositories (`benchmarks/data/kodak_published.csv` names each), not measured here.",
-            md.table(["", *(f"against {title}" for title, _ in anchors)], rows),
+            md.table(["", *(f"against {title}" for title, _ in anchors), aimed], rows),
             picture,
             "Settings of the peers:",
             md.table(["codec", "library", "settings"], settings),

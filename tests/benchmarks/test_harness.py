@@ -11,6 +11,7 @@ import pytest
 if any(importlib.util.find_spec(name) is None for name in ("imagecodecs", "av", "matplotlib")):
     pytest.skip('needs pip install "layercast[bench]"', allow_module_level=True)
 
+from benchmarks.still_tables import within
 from benchmarks.video_peers import VIDEO_PEERS, VideoPeer, code
 
 from benchmarks import (
@@ -192,3 +193,11 @@ def test_every_section_with_figures_says_where_they_are_from(page: str) -> None:
     for section in sections[1:]:
         assert "<sub>`" in section, section.splitlines()[0]
         assert "commit" in section
+
+
+def test_a_curve_is_cut_at_rates_between_its_points():
+    rates, psnrs = [0.1, 0.2, 0.4, 1.6], [25.0, 28.0, 31.0, 37.0]
+    cut = within((rates, psnrs), 0.2 * 2**-0.5, 0.8)
+    assert cut[0] == pytest.approx([0.2 * 2**-0.5, 0.2, 0.4, 0.8])
+    assert cut[1] == pytest.approx([26.5, 28, 31, 34]), "PSNR is interpolated over the logarithm of the rate"
+    assert within((rates, psnrs), 0.01, 9.0) == (rates, psnrs), "never further than it was measured"
