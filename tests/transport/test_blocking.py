@@ -13,23 +13,30 @@ from layercast.errors import ConfigError, ConnectError
 from layercast.transport.blocking import BlockingReceiver, BlockingSender, LoopThread
 from layercast.transport.relay import Relay
 
-from .harness import DESCRIPTION, PlainRelay, unit
+from .harness import DESCRIPTION, PlainRelay, eventually, unit
 from .planes import PlaneCodec, picture
 
 PATIENCE_S = 10.0
 
 
 @contextlib.contextmanager
-def relay_thread() -> Iterator[Relay]:
-    """A relay on a loop of its own."""
+def threaded_relay() -> Iterator[tuple[Relay, LoopThread]]:
+    """A relay, and the thread that its loop has."""
     thread = LoopThread("layercast test relay")
     relay = PlainRelay()
     thread.run(relay.start())
     try:
-        yield relay
+        yield relay, thread
     finally:
         thread.run(relay.aclose())
         thread.stop()
+
+
+@contextlib.contextmanager
+def relay_thread() -> Iterator[Relay]:
+    """A relay on a loop of its own."""
+    with threaded_relay() as (relay, _):
+        yield relay
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +86,14 @@ def test_budgets_and_units_work_as_in_the_asynchronous_classes():
 
 
 def test_closing_from_another_thread_ends_the_iteration():
-    with relay_thread() as relay:
+    with threaded_relay() as (relay, thread):
         receiver = BlockingReceiver(relay.address, "cam", decode=False)
         seen: list[int] = []
         with receiver:
             reader = threading.Thread(target=lambda: seen.extend(f.layers for f in receiver))
             reader.start()
-            while not relay.statistics().subscribers:
-                pass
+            # Asked on the relay's own loop: its streams must not change while they are counted.
+            thread.run(eventually(lambda: relay.statistics().subscribers > 0))
         reader.join(PATIENCE_S)
         assert not reader.is_alive()
         assert seen == []

@@ -246,7 +246,7 @@ class Relay:
         await self.aclose()
 
     def statistics(self) -> RelayStatistics:
-        """What the relay does now."""
+        """What the relay does now; to be asked on the relay's event loop."""
         return RelayStatistics(
             streams={name: stream.statistics() for name, stream in self._streams.by_name.items()},
             subscribers=self._subscribers,
