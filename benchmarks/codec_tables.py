@@ -17,6 +17,7 @@ from benchmarks.still_tables import (
     compare,
     is_ours,
     prefix_curve,
+    psnr_at,
     published_curves,
     whole_curve,
     within,
@@ -38,11 +39,9 @@ def own_results() -> dict[str, dict[str, Any]]:
 
 
 def lost_db(whole: Curve, rate: float, psnr: float) -> float | None:
-    """How far a point lies under a curve at its rate (straight lines over the log rate); None off its ends."""
-    rates, psnrs = whole
-    if not rates[0] <= rate <= rates[-1]:
-        return None
-    return float(np.interp(np.log(rate), np.log(rates), psnrs)) - psnr
+    """How far a point lies under a curve at its rate; None off its ends."""
+    rates, _ = whole
+    return psnr_at(whole, rate) - psnr if rates[0] <= rate <= rates[-1] else None
 
 
 def falls(result: dict[str, Any]) -> float:

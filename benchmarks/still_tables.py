@@ -33,7 +33,7 @@ PUBLISHED = (
 DRAWN = ("bpg", "vtm", "mbt2018-mean", "QARV(variable-rate,1 model)", "DPICT(progressive)")
 
 Curve = tuple[list[float], list[float]]
-"""Rates and PSNRs."""
+"""Rates, rising, and PSNRs."""
 
 AIMED_BPP = (0.15, 1.3)
 """Rates of the curve over which the flagship's aim (at most 50 % more bits than VTM) is stated, bits per pixel."""
@@ -60,13 +60,18 @@ def prefix_curve(stored: dict[str, Any], rate: str = "bpp") -> Curve:
     return [row[rate] for row in rows], [row["psnr"] for row in rows]
 
 
+def psnr_at(curve: Curve, rate: float) -> float:
+    """PSNR at a rate between a curve's ends: straight lines over the log rate."""
+    rates, psnrs = curve
+    return float(np.interp(np.log(rate), np.log(rates), psnrs))
+
+
 def within(curve: Curve, low: float, high: float) -> Curve:
-    """The part of a curve from one rate to another, its ends interpolated (PSNR over the logarithm of the rate)."""
-    rates, psnrs = (list(each) for each in zip(*sorted(zip(*curve, strict=True)), strict=True))
-    low, high = max(low, rates[0]), min(high, rates[-1])
-    inside = [(rate, psnr) for rate, psnr in zip(rates, psnrs, strict=True) if low < rate < high]
-    ends = np.interp(np.log([low, high]), np.log(rates), psnrs).tolist()
-    return [low, *(rate for rate, _ in inside), high], [ends[0], *(psnr for _, psnr in inside), ends[1]]
+    """The part of a curve from one rate to another, or as far as it reaches."""
+    low, high = max(low, curve[0][0]), min(high, curve[0][-1])
+    inside = [point for point in zip(*curve, strict=True) if low < point[0] < high]
+    points = [(low, psnr_at(curve, low)), *inside, (high, psnr_at(curve, high))]
+    return [rate for rate, _ in points], [psnr for _, psnr in points]
 
 
 def compare(anchor: Curve, curve: Curve) -> BdRate | None:
@@ -102,13 +107,14 @@ def rate_distortion() -> str:
         curves[f"**{result['title']}**, all layers"] = whole_curve(result)
         curves[f"**{result['title']}**, prefixes of quality {best:g}"] = prefix_curve(result)
     curves |= {result["title"]: whole_curve(result) for result in peers.values()}
-    curves |= {f"{name} (published)": curve for name, curve in published_curves().items()}
+    others = published_curves()
+    curves |= {f"{name} (published)": curve for name, curve in others.items()}
     anchors = [(peers[name]["title"], whole_curve(peers[name])) for name in ANCHORS if name in peers]
-    anchors += [(f"{title} (published)", published_curves()[key]) for title, key in PUBLISHED_ANCHORS]
+    anchors += [(f"{title} (published)", others[key]) for title, key in PUBLISHED_ANCHORS]
     rows = []
     for label, curve in curves.items():
         cells = [bits(anchor, curve) for _, anchor in anchors]
-        rows.append([label, *cells, bits(published_curves()["vtm"], within(curve, *AIMED_BPP))])
+        rows.append([label, *cells, bits(others["vtm"], within(curve, *AIMED_BPP))])
     lines = {
         label.replace("*", ""): Line(*curve, ours="**" in label, published="published" in label)
         for label, curve in curves.items()

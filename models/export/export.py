@@ -43,8 +43,8 @@ LEDGER = Path(__file__).parents[1] / "training" / "ledger.json"
 NEAR_CERTAIN = (0.00003, 0.0002)
 """A trit of plane 1 or 2 whose probability of not being 0 is below this is not coded: it would cost more time than
 it is worth. Eight validation pictures: with thirteen times these the picture lost 0.09, 0.09, 0.05 and 0.02 dB at
-qualities 0, 0.2, 0.4 and 0.6, three times what the bits were worth (synthesis takes such a zero for certain); with a
-third of them bits and quality rose alike. It costs 3 % of the decoding time."""
+qualities 0, 0.2, 0.4 and 0.6, one and a half to three times what the bits were worth (synthesis takes such a zero for
+certain); with a third of them bits and quality rose alike. It costs 3 % of the decoding time."""
 
 COUNTED = (1.0, 0.75, 1.0, 0.5, 0.25, 1.0, 0.0)
 """Qualities of the pictures that tables are counted on, in turn."""

@@ -130,10 +130,11 @@ class Run:
             weights, self.ledger = start["average"], json.loads(start["ledger"])
             kept = {k: v for k, v in weights.items() if k.split(".")[0] not in o.fresh}
             self.model.load_state_dict({**self.model.state_dict(), **kept})
-        for kind in (kind for kind in TRAINED if getattr(o, kind)):
-            self.model.requires_grad_(False)
-            for part in TRAINED[kind]:
-                getattr(self.model, part).requires_grad_(True)
+        for kind, parts in TRAINED.items():
+            if getattr(o, kind):
+                self.model.requires_grad_(False)
+                for part in parts:
+                    getattr(self.model, part).requires_grad_(True)
         if o.finish:
             set_int8(self.model.synthesis, True)
         self.average = copy.deepcopy(self.model)

@@ -78,8 +78,10 @@ def test_a_taken_port_is_one_line(relay):
 
 
 def test_a_stream_reaches_a_folder_and_a_recording_at_once(talking_relay, tmp_path):
-    relay = talking_relay
-    to, come_from = ("--to", relay.address, "--stream", "s"), ("--from", relay.address, "--stream", "s")
+    to, come_from = (
+        ("--to", talking_relay.address, "--stream", "s"),
+        ("--from", talking_relay.address, "--stream", "s"),
+    )
     recording = tmp_path / "all.lcast"
     with (
         process("receive", *come_from, "--frames", 8, recording) as recorder,
@@ -87,7 +89,8 @@ def test_a_stream_reaches_a_folder_and_a_recording_at_once(talking_relay, tmp_pa
             "receive", *come_from, "--frames", 8, "--max-layers", 2, tmp_path / "two", command=WITH_PAIRS
         ) as viewer,
     ):
-        subscribed(relay, 2)  # else the first frames go while only the viewer, with its two layers, has asked
+        # Else the first frames go while only the viewer, with its two layers, has asked.
+        subscribed(talking_relay, 2)
         with process(
             "send", "pattern:64x48@30", *to, "--codec", "pairs", "--frames", 900, command=WITH_PAIRS
         ) as sender:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import random
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from layercast.codecs.hierarchical.kernels import ROW_MIRROR
 from layercast.codecs.hierarchical.model import surprises
 from layercast.entropy import CdfTables
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("needs PyTorch: pip install torch==2.13.0", allow_module_level=True)
 
-from models.export.graph import Graph, Value  # noqa: E402  (imports torch)
-from models.export.prior import PlaneGraphs, quality_basis  # noqa: E402  (imports torch)
-from models.hierarchical.codec import Codec, Cut, places, taken  # noqa: E402  (imports torch)
-from models.hierarchical.fixed import (  # noqa: E402  (imports torch)
+import torch
+from models.export.graph import Graph, Value
+from models.export.prior import PlaneGraphs, quality_basis
+from models.hierarchical.codec import Codec, Cut, places, taken
+from models.hierarchical.fixed import (
     HIDDEN,
     STREAM,
     FixedBlock,
@@ -30,11 +33,11 @@ from models.hierarchical.fixed import (  # noqa: E402  (imports torch)
     integers,
     set_exact,
 )
-from models.hierarchical.prior import SCALE, PlanePrior, Trits, surprise  # noqa: E402  (imports torch)
-from models.hierarchical.transforms import Analysis, Synthesis  # noqa: E402  (imports torch)
-from models.training.data import Latents, Photographs  # noqa: E402  (imports torch)
-from models.training.muon import orthogonalise, split_parameters  # noqa: E402  (imports torch)
-from models.training.train import TRAINED, Run, random_cut  # noqa: E402  (imports torch)
+from models.hierarchical.prior import SCALE, PlanePrior, Trits, surprise
+from models.hierarchical.transforms import Analysis, Synthesis
+from models.training.data import Latents, Photographs
+from models.training.muon import orthogonalise, split_parameters
+from models.training.train import TRAINED, Run, random_cut
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(latents=(24, 32, 72), widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))

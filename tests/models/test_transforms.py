@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import onnxruntime as ort
 import pytest
 from models.hierarchical.config import Config
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("needs PyTorch: pip install torch==2.13.0", allow_module_level=True)
 
-from models.export.transforms import FastSynthesis, export_float, fix_shape  # noqa: E402  (imports torch)
-from models.hierarchical.codec import Codec, Cut  # noqa: E402  (imports torch)
-from models.hierarchical.int8 import set_int8  # noqa: E402  (imports torch)
-from models.hierarchical.transforms import Block, Synthesis  # noqa: E402  (imports torch)
+import torch
+from models.export.transforms import FastSynthesis, export_float, fix_shape
+from models.hierarchical.codec import Codec, Cut
+from models.hierarchical.int8 import set_int8
+from models.hierarchical.transforms import Block, Synthesis
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))

@@ -205,5 +205,6 @@ ROLES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
 }
 
 if __name__ == "__main__":
+    # The plain fan-out gets what the relay's process gets, so that the ratio of the two is the relay's own.
     run = run_relay if sys.argv[1] in ("relay", "plain") else asyncio.run
     run(ROLES[sys.argv[1]](**json.loads(sys.argv[2])))

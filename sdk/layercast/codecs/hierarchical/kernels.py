@@ -102,9 +102,8 @@ def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:
 
 def context_quarters(values: NDArray[np.int16]) -> NDArray[np.uint8]:
     """`c` of `contexts`, of values of any shape."""
-    quarters = np.clip(values, -33, 33) * np.int16(
-        4
-    )  # one step beyond what is clipped below, so that nothing wraps
+    # One step beyond what is clipped below, so that nothing wraps.
+    quarters = np.clip(values, -33, 33) * np.int16(4)
     context: NDArray[np.uint8] = np.clip(quarters + np.int16(ZERO), 0, 255).astype(np.uint8)
     return context
 
