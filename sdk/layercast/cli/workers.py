@@ -1,9 +1,10 @@
 """`layercast relay --workers N`: one port, N processes, and a hub that holds the streams.
 
 The process that was started is the hub: a relay on a socket file that only this user can open. The workers are ordinary
-relays that share the port (the kernel spreads the connections), pass senders on to the hub, and subscribe there to what
-their own receivers listen to. So a stream costs the hub one copy per worker, however many receivers there are, and it
-does not matter which worker a sender or a receiver reaches.
+relays that share the port (the kernel spreads the connections). A worker serves its own receivers with what senders send
+to it, gives the hub a copy when receivers of other workers listen, and subscribes at the hub to what senders send to
+others. So a stream costs its worker one subscriber more, and the hub one copy per worker, however many receivers there
+are, and it does not matter which worker a sender or a receiver reaches.
 
 A worker gets its settings as one line of JSON on stdin; the end of that pipe tells it that the hub is gone.
 """
@@ -130,7 +131,8 @@ class Workers:
 
 
 def hub_limits(limits: RelayLimits, workers: int) -> RelayLimits:
-    """What the hub takes on: all of its callers are the workers, who have checked the limits of each peer."""
+    """What the hub takes on: all of its callers are the workers, who have checked the limits of each peer. A worker may
+    send more at once than its sender did: the frames since the newest key frame, when somebody begins to listen."""
     calls = (workers + 1) * limits.max_streams
     return replace(
         limits,
@@ -139,6 +141,8 @@ def hub_limits(limits: RelayLimits, workers: int) -> RelayLimits:
         max_connections=2 * calls,
         max_calls_per_peer=2 * calls,
         max_attempts_per_s=2.0 * calls,
+        max_frames_per_s=None,
+        max_publish_bitrate=None,
     )
 
 

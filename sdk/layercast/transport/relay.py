@@ -20,7 +20,7 @@ from layercast.transport.admission import Bucket
 from layercast.transport.allocators import Allocators
 from layercast.transport.channel import bind, check_address, make_server, method_handlers
 from layercast.transport.credentials import Credentials, ServerTls
-from layercast.transport.forward import forward_publish
+from layercast.transport.forward import HubCopies, HubCopy
 from layercast.transport.gate import Gate
 from layercast.transport.health import add_health, add_reflection
 from layercast.transport.latency import Latency, LatencyStatistics
@@ -107,8 +107,8 @@ class Relay:
         metrics: "host:port" to serve Prometheus metrics on; None: nowhere.
         metrics_per_receiver: a series per receiver, or only sums.
         reflection: let tools list the gRPC services.
-        hub: relay of this machine that holds the streams of several like this one, see cli/workers.py: senders
-            are passed on to it, and it is the upstream. This one then shares its port with the others.
+        hub: relay of this machine through which several like this one exchange their streams, see cli/workers.py: it
+            gets a copy of what senders send here, and is the upstream. This one then shares its port with the others.
         relay_id: names this relay in loop detection, at most MAX_RELAY_ID characters; random when not given.
         clock: monotonic seconds; budgets and staleness follow it.
     """
@@ -151,6 +151,7 @@ class Relay:
         if len(self.id) > MAX_RELAY_ID:
             raise ConfigError(f"relay id of {len(self.id)} characters", hint=f"use at most {MAX_RELAY_ID}")
         self._streams = Streams(self.id, self._limits, hub or upstream, upstream_credentials, clock)
+        self._copies = None if hub is None else HubCopies(hub, self._limits.window, clock)
         self._subscribers = 0
         self._server: grpc.aio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -234,6 +235,8 @@ class Relay:
         if self._metrics is not None:
             metrics, self._metrics = self._metrics, None
             await metrics.aclose()
+        if self._copies is not None:
+            await self._copies.aclose()
         await self._streams.aclose()
 
     async def __aenter__(self) -> Relay:
@@ -268,9 +271,15 @@ class Relay:
         if len(hello.session) != SESSION_BYTES or not 0 < len(hello.description) <= MAX_DESCRIPTION_BYTES:
             raise RefusedError("session or description of impossible size", hint="update the sender")
         grant = self._gate.authorise(context, hello.stream, "publish")
-        if self._hub is not None:
-            await self._pass_on(context, hello.stream, grant, self._hub)
-            return
+        if self._copies is None:
+            await self._take_stream(context, hello, grant)
+        else:
+            async with self._copies.open(context) as copy:
+                await self._take_stream(context, hello, grant, copy)
+
+    async def _take_stream(
+        self, context: Context, hello: pb.PublishHello, grant: Grant | None, copy: HubCopy | None = None
+    ) -> None:
         stream = self._streams.get(hello.stream)
         publisher = Publisher(hello.session, self._limits, self._clock)
         self._streams.claim(stream, publisher)
@@ -283,21 +292,14 @@ class Relay:
                     publisher.take_units(context, stream),
                     publisher.send_feedback(context, stream),
                     _raise_when(publisher.ended),
+                    *([] if copy is None else [copy.run(stream)]),
                 )
         finally:
+            if copy is not None:
+                copy.leave()
             if stream.source is publisher:
                 stream.lost()
             self._streams.on_demand(stream)
-
-    async def _pass_on(self, context: Context, stream: str, grant: Grant | None, hub: str) -> None:
-        ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
-
-        def end(error: LayercastError) -> None:
-            if not ended.done():
-                ended.set_result(error)
-
-        with self._gate.running(context, stream, "publish", grant, end):
-            await first_of(forward_publish(context, hub), _raise_when(ended))
 
     # --- distribution ---------------------------------------------------------------------------------------
 

@@ -61,6 +61,7 @@ class Subscriber:
         window: its staleness bounds.
         clock: monotonic seconds.
         peer: its address.
+        is_copy: it is not a subscriber from outside, but the hub's copy (see forward.py).
 
     Attributes:
         on_ready: called when there may be a frame for `next`.
@@ -75,9 +76,12 @@ class Subscriber:
         window: Window,
         clock: Clock,
         peer: str = "",
+        *,
+        is_copy: bool = False,
     ) -> None:
         self._clock = clock
         self.peer = peer
+        self.is_copy = is_copy
         self.limits = limits
         self.hops = hops
         self.on_ready: Callable[[], None] = _nothing

@@ -66,7 +66,9 @@ class Streams:
         if subscribers >= most:
             raise OverLimitError("subscribers", f"this relay serves at most {most} subscribers")
         stream, most_here = self.by_name.get(name), self._limits.max_subscribers_per_stream
-        if most_here is not None and stream is not None and len(stream.subscribers) >= most_here:
+        if most_here is None or stream is None:
+            return
+        if sum(not subscriber.is_copy for subscriber in stream.subscribers) >= most_here:
             raise OverLimitError("stream-subscribers", f"this stream has at most {most_here} subscribers")
 
     def claim(self, stream: RelayStream, publisher: Publisher) -> None:
