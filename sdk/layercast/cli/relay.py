@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from layercast.transport.limits import RelayLimits
     from layercast.transport.relay import Relay
+    from layercast.transport.shares import Share
 
 DEFAULT_LISTEN = "127.0.0.1:7400"
 """This machine only: a relay that others reach is something to ask for."""
@@ -123,12 +124,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_relay(values: dict[str, Any], workers: int = 0) -> Relay:
+def make_relay(values: dict[str, Any], workers: int = 0, share: Share | None = None) -> Relay:
     """The relay that resolved SETTINGS describe, not started.
 
     Args:
         values: resolved SETTINGS; of a worker, also "hub".
         workers: how many will call it, if it is to be their hub; 0: it is none.
+        share: of a worker, see Relay.
 
     Raises:
         ConfigError: they contradict each other, or a file they name is of no use.
@@ -164,6 +166,7 @@ def make_relay(values: dict[str, Any], workers: int = 0) -> Relay:
         token_keys=keys,
         upstream_credentials=credentials(values, "upstream_") if hub is None else None,
         hub=hub,
+        share=share,
         metrics=values["metrics"],
         metrics_per_receiver=values["metrics_per_receiver"],
         reflection=values["reflection"],

@@ -1,7 +1,8 @@
 """`layercast relay --workers N`: one port, N processes, and a hub that holds the streams.
 
 The process that was started is the hub: a relay on a socket file that only this user can open. The workers are ordinary
-relays that share the port (the kernel spreads the connections). A worker serves its own receivers with what senders send
+relays that share the port; the kernel spreads the connections, and they even out what it does (transport/shares.py).
+A worker serves its own receivers with what senders send
 to it, gives the hub a copy when receivers of other workers listen, and subscribes at the hub to what senders send to
 others. So a stream costs its worker one subscriber more, and the hub one copy per worker, however many receivers there
 are, and it does not matter which worker a sender or a receiver reaches.
@@ -29,6 +30,7 @@ from layercast.transport import logs
 from layercast.transport.channel import check_address
 from layercast.transport.limits import RelayLimits
 from layercast.transport.process import run_relay
+from layercast.transport.shares import GONE, Share, Shares
 
 RESTART_S = 1.0
 """A worker that ended by itself is started again after so long, seconds: its receivers have gone to the others."""
@@ -47,11 +49,15 @@ class Workers:
     Args:
         values: resolved settings of `layercast relay`, with a port that is not 0.
         hub: address of the hub.
+        shares: file for the counts of their subscribers.
     """
 
-    def __init__(self, values: dict[str, Any], hub: str) -> None:
+    def __init__(self, values: dict[str, Any], hub: str, shares: Path) -> None:
         self._values = values
         self._hub = hub
+        self._shares_file = shares
+        Shares.create(shares, values["workers"])
+        self._shares = Shares(shares)
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._leaving = False
@@ -92,6 +98,7 @@ class Workers:
                 await asyncio.wait_for(process.wait(), START_S)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+        self._shares.close()
 
     async def _spawn(self, number: int) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -107,6 +114,8 @@ class Workers:
         settings = {
             **self._values,
             "hub": self._hub,
+            "shares": str(self._shares_file),
+            "number": number,
             "metrics": worker_metrics(self._values["metrics"], number),
         }
         process.stdin.write(json.dumps(settings, default=str).encode() + b"\n")
@@ -122,6 +131,7 @@ class Workers:
             await self._processes[number].wait()
             if self._leaving:
                 return
+            self._shares.tell(number - 1, GONE)
             logs.event(
                 _log, logging.ERROR, "worker ended", worker=number, code=self._processes[number].returncode
             )
@@ -156,10 +166,10 @@ def worker_metrics(listen: str | None, number: int) -> str | None:
 
 
 @contextlib.contextmanager
-def socket_file() -> Iterator[str]:
-    """Address of a socket that only this user can open."""
+def private_folder() -> Iterator[Path]:
+    """For files that only this user can open."""
     with tempfile.TemporaryDirectory(prefix="layercast-") as folder:
-        yield f"unix:{folder}/hub"
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -200,11 +210,12 @@ async def serve(values: dict[str, Any], leaving: asyncio.Event, stopped: asyncio
 
     if values["trace"] is not None:
         raise ConfigError("several workers cannot write one trace", hint="use one worker, or no trace")
-    with held_port(values["listen"]) as listen, socket_file() as hub_address:
+    with held_port(values["listen"]) as listen, private_folder() as folder:
+        hub_address = f"unix:{folder}/hub"
         open_door = {"certificate": None, "key": None, "client_ca": None, "token_keys": None}
         own = {"listen": hub_address, "fixed_budgets": True, "reflection": False}
         async with make_relay({**values, **open_door, **own}, workers=values["workers"]) as hub:
-            workers = Workers({**values, "listen": listen}, hub_address)
+            workers = Workers({**values, "listen": listen}, hub_address, folder / "subscribers")
             try:
                 await workers.start()
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, workers.send, signal.SIGHUP)
@@ -231,7 +242,8 @@ async def _work(values: dict[str, Any]) -> None:
 
     # Nothing more comes on stdin but its end.
     asyncio.get_running_loop().add_reader(sys.stdin, hub_is_gone)
-    async with make_relay(values) as relay:
+    shares = Shares(Path(values["shares"]))
+    async with make_relay(values, share=Share(shares, values["number"] - 1)) as relay:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
         sys.stdout.buffer.write(UP)
         sys.stdout.flush()

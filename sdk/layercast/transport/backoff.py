@@ -32,6 +32,10 @@ class Backoff:
         """Frames flow: start over from FIRST_S."""
         self._failures = 0
 
+    def soon_s(self) -> float:
+        """A wait of no consequence: the peer is well and asks for another connection."""
+        return FIRST_S * self._rng.uniform(0.1, 0.4)
+
     def next_s(self) -> float:
         """The next wait in seconds."""
         ceiling = min(LAST_S, FIRST_S * FACTOR ** min(self._failures, 32))

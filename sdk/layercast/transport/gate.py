@@ -19,7 +19,7 @@ from layercast.transport.admission import Admission
 from layercast.transport.credentials import AUTHORIZATION_KEY
 from layercast.transport.limits import CLOSE_TIMEOUT_S, RelayLimits
 from layercast.transport.logs import event
-from layercast.transport.status import LEAVING, AccessError, LeavingError, reason, to_status
+from layercast.transport.status import LEAVING, AccessError, ElsewhereError, LeavingError, reason, to_status
 from layercast.transport.tasks import limited
 
 if TYPE_CHECKING:
@@ -190,6 +190,6 @@ class Gate:
             self._logged[why] = (logged_s, left_out + 1)
             return
         self._logged[why] = (now_s, 0)
-        event(
-            _log, logging.WARNING, "call refused", reason=why, peer=peer, error=str(error), left_out=left_out
-        )
+        # Being sent to another worker of this relay is nothing to worry about.
+        level = logging.INFO if isinstance(error, ElsewhereError) else logging.WARNING
+        event(_log, level, "call refused", reason=why, peer=peer, error=str(error), left_out=left_out)

@@ -24,7 +24,7 @@ from layercast.transport.backoff import Backoff
 from layercast.transport.channel import open_channel
 from layercast.transport.credentials import Credentials
 from layercast.transport.limits import CLOSE_TIMEOUT_S, TAKEN_PATIENCE_S
-from layercast.transport.status import FATAL, TakenError, from_status
+from layercast.transport.status import FATAL, ElsewhereError, TakenError, from_status
 from layercast.transport.tasks import limited
 from layercast.transport.wire import HELLO_KEY, STREAM_KEY, from_metadata, to_metadata
 
@@ -150,7 +150,8 @@ class Link:
                 if time.monotonic() - self._accepted_s >= STEADY_S:
                     self._alive_s = time.monotonic()
             self._last_error = str(error)
-            wait_s = self._backoff.next_s()
+            elsewhere = isinstance(error, ElsewhereError)
+            wait_s = self._backoff.soon_s() if elsewhere else self._backoff.next_s()
             fatal = isinstance(error, FATAL) and not renewable
             if fatal or (isinstance(error, RefusedError) and self._is_final(error)):
                 raise error

@@ -36,6 +36,7 @@ from layercast.transport.limits import (
 from layercast.transport.link import EOF
 from layercast.transport.publisher import Publisher
 from layercast.transport.pump import Pump
+from layercast.transport.shares import Share
 from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
 from layercast.transport.streams import Streams
@@ -109,6 +110,7 @@ class Relay:
         reflection: let tools list the gRPC services.
         hub: relay of this machine through which several like this one exchange their streams, see cli/workers.py: it
             gets a copy of what senders send here, and is the upstream. This one then shares its port with the others.
+        share: how many subscribers this one has, beside the others of its hub; None: it takes all that come.
         relay_id: names this relay in loop detection, at most MAX_RELAY_ID characters; random when not given.
         clock: monotonic seconds; budgets and staleness follow it.
     """
@@ -128,6 +130,7 @@ class Relay:
         metrics_per_receiver: bool = True,
         reflection: bool = False,
         hub: str | None = None,
+        share: Share | None = None,
         relay_id: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -152,6 +155,7 @@ class Relay:
             raise ConfigError(f"relay id of {len(self.id)} characters", hint=f"use at most {MAX_RELAY_ID}")
         self._streams = Streams(self.id, self._limits, hub or upstream, upstream_credentials, clock)
         self._copies = None if hub is None else HubCopies(hub, self._limits.window, clock)
+        self._share = share
         self._subscribers = 0
         self._server: grpc.aio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -206,6 +210,7 @@ class Relay:
                 raise
         await server.start()
         self._server = server
+        self._count(0)
         self._sweeper = asyncio.create_task(self._sweep(), name="layercast relay sweep")
 
     def reload(self) -> None:
@@ -309,11 +314,13 @@ class Relay:
         check_hops(hello.hops, self.id)
         grant = self._gate.authorise(context, hello.stream, "subscribe")
         self._streams.check_room(hello.stream, self._subscribers)
+        if self._share is not None:
+            self._share.check()
         stream = self._streams.get(hello.stream)
         peer = context.peer()
         allocator = self._allocators.open(hello.limits, stream.name, peer)
         subscriber = Subscriber(hello.limits, hello.hops, allocator, self._limits.window, self._clock, peer)
-        self._subscribers += 1
+        self._count(1)
         try:
             with self._gate.running(context, stream.name, "subscribe", grant, subscriber.end):
                 stream.attach(subscriber)
@@ -322,8 +329,13 @@ class Relay:
                     _raise_when(subscriber.ended),
                 )
         finally:
-            self._subscribers -= 1
+            self._count(-1)
             stream.detach(subscriber)
+
+    def _count(self, more: int) -> None:
+        self._subscribers += more
+        if self._share is not None:
+            self._share.tell(self._subscribers)
 
     async def _serve(
         self, context: Context, stream: RelayStream, subscriber: Subscriber, hello: pb.SubscribeHello

@@ -56,6 +56,16 @@ class LeavingError(ConnectError):
     code = "leaving"
 
 
+class ElsewhereError(ConnectError):
+    """This worker of a relay has more than its share of subscribers: a new connection to the same address reaches
+    another one, most likely."""
+
+    code = "elsewhere"
+
+
+ELSEWHERE = "another process of this relay has more room"
+"""Begins the message of an ElsewhereError."""
+
 LEAVING = "the relay is leaving"
 """Begins the message of a LeavingError, and so tells it from gRPC's own UNAVAILABLE."""
 
@@ -93,6 +103,8 @@ def from_status(code: Code, details: str, target: str) -> LayercastError:
     if code is Code.UNAVAILABLE:
         if details.startswith(LEAVING):
             return LeavingError(f"{target}: {details}")
+        if details.startswith(ELSEWHERE):
+            return ElsewhereError(f"{target}: {details}")
         if (error := _from_handshake(details, target)) is not None:
             return error
         return ConnectError(
