@@ -3,7 +3,8 @@
 The link is a FIFO bottleneck whose rate follows a trace, then a fixed delay: what `tc tbf` and a veth pair
 make. Whole frames are handed to a connection that accepts `buffer_bytes` (socket and HTTP/2 flow control)
 beyond what the link has sent, then blocks, as gRPC does. The receiver acknowledges each frame when its last
-byte is there, on its own clock. The relay's queue has the bounds of the real one: frames in flight, their
+byte is there, on its own clock, or as seldom as a real receiver does (`Link.paced`). The relay's queue
+has the bounds of the real one: frames in flight, their
 age, and the waiting time.
 """
 
@@ -19,9 +20,11 @@ from itertools import pairwise
 from statistics import mean
 
 from layercast.bitstream.types import FrameKind
+from layercast.transport.pace import ReportPace
 
 MAX_FLIGHT_FRAMES = 64
 MAX_FLIGHT_AGE_S = 0.5
+MAX_QUIET_S = 0.7
 MAX_WAIT_S = 0.6
 RESEND_S = 0.5  # a lost acknowledgement comes so much later, when a newer one has mostly overtaken it
 
@@ -79,7 +82,7 @@ class Link:
     """Everything between relay and receiver.
 
     `report_every_s`: acknowledgements are sent together, at most so often; `pauses`: (start, end) of times when
-    the receiver is stopped.
+    the receiver is stopped; `paced`: reports are those of transport.pace, and seldom while all is well.
     """
 
     trace: Trace
@@ -94,6 +97,7 @@ class Link:
     offset_s: float = 1234.5
     pauses: tuple = ()
     seed: int = 2
+    paced: bool = False
 
 
 @dataclass
@@ -112,6 +116,7 @@ class Sent:
 class Run:
     frames: list = field(default_factory=list)
     trace: Trace | None = None
+    reports: list = field(default_factory=list)  # when they were sent, of a paced link
 
     def between(self, start_s, end_s):
         return [frame for frame in self.frames if start_s <= frame.offered_s < end_s]
@@ -190,6 +195,8 @@ def simulate(allocator, link, source, seconds):
     link_free_s = last_arrival_s = last_ack_s = report_s = 0.0
     writer_free_s = 0.0
     outcomes = {}
+    pace, pending, due_s = ReportPace(), [], math.inf  # of the receiver: arrived and not reported
+    quiet_s, progress_s = 0.0, 0.0  # of the window: see transport.outbox
 
     def arrival_of(finish_s):
         nonlocal last_arrival_s
@@ -208,6 +215,30 @@ def simulate(allocator, link, source, seconds):
             time_s, ends, gains = offers[value]
             waiting.append(value)
             outcomes[value] = Sent(time_s, 0, 0, 0.0)
+        elif kind == "arrival":
+            number, whole = value
+            pending.append(number)
+            if pace.arrived(now, now - outcomes[number].offered_s, whole, outcomes[number].size):
+                at(now, "report", now)
+                due_s = now
+            else:
+                due_s = pace.due_s(now)
+                at(due_s, "report", due_s)
+        elif kind == "report" and value == due_s and pending:
+            pace.reported(now)
+            run.reports.append(now)
+            at(now + link.ack_delay_s, "acks", pending[-1:] if pace.calm(now) else pending)
+            pending, due_s = [], math.inf
+        elif kind == "acks":
+            # What transport.stream does with a report.
+            for number in value:
+                clock = outcomes[number].arrival_s * (1 + link.skew_ppm * 1e-6) + link.offset_s
+                allocator.on_ack(now, number, outcomes[number].size, clock, 0.0)
+            covered = [number for number in in_flight if number <= value[-1]]
+            quiet_s = min(MAX_QUIET_S, now - progress_s) if len(value) == 1 < len(covered) else 0.0
+            progress_s = now
+            for number in covered:
+                del in_flight[number]
         elif kind == "ack" and value in in_flight:
             for number in [n for n in in_flight if n <= value]:
                 del in_flight[number]
@@ -220,7 +251,7 @@ def simulate(allocator, link, source, seconds):
                 waiting.popleft()
                 continue
             oldest = min(in_flight.values(), default=now)
-            if len(in_flight) >= MAX_FLIGHT_FRAMES or now - oldest > MAX_FLIGHT_AGE_S:
+            if len(in_flight) >= MAX_FLIGHT_FRAMES or now - oldest > MAX_FLIGHT_AGE_S + quiet_s:
                 break
             number = waiting.popleft()
             time_s, ends, gains = offers[number]
@@ -240,6 +271,8 @@ def simulate(allocator, link, source, seconds):
             link_free_s = link.trace.finish(start_s, size)
             outcome.arrival_s = arrival_of(link_free_s)
             outcome.delay_s = outcome.arrival_s - time_s - link.delay_s
+            if link.paced:
+                at(outcome.arrival_s, "arrival", (number, keep == len(ends) - 1))
             lost_s = RESEND_S if rng.random() < link.ack_loss else 0.0
             # Arrivals wait for the report that is due; with none due, one goes at once.
             if outcome.arrival_s > report_s:
@@ -247,7 +280,8 @@ def simulate(allocator, link, source, seconds):
             ack_s = report_s + link.ack_delay_s + rng.uniform(0, link.ack_jitter_s) + lost_s
             if not lost_s:
                 ack_s = last_ack_s = max(last_ack_s, ack_s)
-            at(ack_s, "ack", number)
+            if not link.paced:
+                at(ack_s, "ack", number)
             # The write ends when all but what the buffers hold has left.
             bits = link.trace.bits_until(link_free_s) - link.buffer_bytes * 8
             if bits > link.trace.bits_until(now):

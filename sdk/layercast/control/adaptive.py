@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from layercast.bitstream.types import FrameKind
 from layercast.control.budget import CAP_MARGIN, Spender, check_layers
-from layercast.control.estimator import LinkEstimator
+from layercast.control.estimator import QUIET_S, LinkEstimator
 from layercast.control.rate import CLEAR_S, CONGESTED_S, MIN_BPS, RateController
 from layercast.control.share import Demand, share
 from layercast.errors import ConfigError
@@ -38,11 +38,23 @@ LATE_S = 0.03
 OVERDUE_S = 0.01
 """An acknowledgement overdue by more than this says how slow the link may have become, seconds."""
 
-SELDOM_S = 0.3
-"""A receiver that lacked no layer for SELDOM_AFTER_S may report this seldom (transport.pace: 0.24 s, and the way back),
-seconds; its acknowledgements are not overdue before."""
+SELDOM_S = 0.24
+"""A receiver that lacked no layer for SELDOM_AFTER_S may report this seldom (transport.pace), seconds; until then and
+a way back its acknowledgements are not overdue..."""
+
+PATIENCE_S = 0.3
+"""... and not before this, seconds."""
 
 SELDOM_AFTER_S = 1.0
+
+QUIET_GROWTH = 1.5
+"""It may wait longer for each report than for the one before, by this factor (transport.pace.QUIET_GROWTH)..."""
+
+QUIET_SLACK_S = 0.07
+"""... and this, seconds: until the next frame, or until it is clear that none comes..."""
+
+QUIET_MOST_S = 0.7
+"""... but no longer than this, seconds (transport.pace.QUIET_INTERVAL_S, and the slack)."""
 
 DECODE_LAG_S = 0.3
 """A receiver whose oldest frame waits longer than this for its consumer gets no upgrades, seconds."""
@@ -50,6 +62,9 @@ DECODE_LAG_S = 0.3
 CALM_S = 0.2
 """While the link is clear and takes everything, a decision is good for the frames of so long, seconds: following a link
 that needs no following was half of what a relay adds to a plain fan-out."""
+
+CALM_LONG_S = 0.5
+"""... of so long while its receiver reports as seldom: between two reports there is little to decide on, seconds."""
 
 CALM_GROWTH = 1.25
 """... but not for a frame that is larger than the one decided on by more than this."""
@@ -156,7 +171,16 @@ class Peer:
 
     def wait_for_reports(self, now_s: float) -> None:
         """Expect acknowledgements as seldom as the receiver may send them now."""
-        self.link.patience_s = SELDOM_S if now_s - self._limited_s > SELDOM_AFTER_S else 0.0
+        link = self.link
+        if now_s - self._limited_s <= SELDOM_AFTER_S:
+            if link.patience_s > PATIENCE_S:
+                link.impatient_since_s = now_s
+            link.patience_s = 0.0
+        else:
+            quiet_s = SELDOM_S
+            if link.quiet_s >= QUIET_S:
+                quiet_s = max(SELDOM_S, min(QUIET_MOST_S, QUIET_GROWTH * link.quiet_s + QUIET_SLACK_S))
+            link.patience_s = max(PATIENCE_S, quiet_s + link.round_s)
 
     def is_calm(self, wait_s: float, frame_bits: float, interval_s: float) -> bool:
         """Whether the link takes all of its one stream, frames of up to `frame_bits`, far below its cap.
@@ -284,7 +308,7 @@ class AdaptiveAllocator:
         self.decision = Decision(keep, why, rate_bps, link_bps, wait_s, peer.rate.state)
         self._calm_bytes = CALM_GROWTH * ends[layers]
         if why in ("", "layers") and peer.is_calm(wait_s, self._calm_bytes * 8, self._spender.interval_s):
-            self._calm_until_s = now_s + CALM_S
+            self._calm_until_s = now_s + max(CALM_S, min(CALM_LONG_S, peer.link.quiet_s))
         return keep
 
     def _choose(self, ends: Sequence[int], age_s: float, wait_s: float, link_bps: float) -> tuple[int, str]:
@@ -332,7 +356,8 @@ class AdaptiveAllocator:
         peer = self.peer
         if peer.link.on_ack(now_s, frame_id, arrival_s, peer.rate.link_bps, self):
             peer.learn(now_s, decode_lag_s)
-            if peer.rate.state != "enough":
+            # One frame that waited is no congestion, but the next one is decided on: its delay is predicted.
+            if peer.rate.state != "enough" or peer.link.wait_s > CLEAR_S:
                 self._calm_until_s = float("-inf")
 
     def demand(self) -> Demand:

@@ -44,6 +44,10 @@ STALL_S = 1.0
 MIN_SPAN_S = 0.04
 """Shortest busy stretch that gives a capacity, in seconds of arrivals; shorter ones measure buffers."""
 
+QUIET_S = 0.15
+"""An acknowledgement that speaks for several frames and comes so long after the one before, seconds, was not slow: the
+receiver reports seldom because all is well (transport.pace)."""
+
 FORWARD_JITTER_S = 2.0
 """Time over which the slowest acknowledgement path is remembered, seconds."""
 
@@ -96,6 +100,9 @@ class LinkEstimator:
 
     Attributes:
         patience_s: no acknowledgement is overdue before so long, seconds: receivers may report seldom.
+        impatient_since_s: ... and none was expected sooner before this moment, this end's clock.
+        quiet_s: how long the receiver had said nothing when it last spoke for several frames at once, seconds; 0.0
+            if it has spoken for a single one since.
         serving_bps: the rate at which the link sent the newest frame: one noisy sample, but the first to tell
             of a sudden drop.
     """
@@ -110,6 +117,9 @@ class LinkEstimator:
         self._done_s = float("-inf")
         self.serving_bps = float("inf")
         self.patience_s = 0.0
+        self.impatient_since_s = float("-inf")
+        self.quiet_s = 0.0
+        self._heard_s = float("inf")
         self._delivered = 0
 
     def on_sent(self, now_s: float, frame_id: int, size: int, stream: object = None) -> None:
@@ -144,8 +154,10 @@ class LinkEstimator:
         self.serving_bps = (
             (self._delivered - (last.delivered if last else 0)) * 8 / max(1e-6, arrival_s - base_s - begun_s)
         )
+        silent_s, self._heard_s = max(0.0, now_s - self._heard_s), now_s
+        self.quiet_s = silent_s if len(arrived) > 1 else 0.0
         busy = last is not None and first_sent_s < self._done_s and arrival_s < last.arrival_s + STALL_S
-        if len(arrived) > 1:
+        if len(arrived) > 1 and silent_s < QUIET_S:
             # Its own acknowledgement never came: this is how long one may take.
             self._ack_path.add(now_s, min(begun_s + first_size * 8 / rate_bps + base_s, arrival_s) - now_s)
         self._done_s = arrival_s - base_s
@@ -239,7 +251,7 @@ class LinkEstimator:
             return 0.0
         _, _, sent_s, size = self._flights[0]
         done_s = max(self._done_s, sent_s) + size * 8 / rate_bps
-        return max(0.0, now_s - done_s - max(self.round_s, self.patience_s))
+        return max(0.0, now_s - max(done_s + max(self.round_s, self.patience_s), self._expected_s))
 
     def slowed_bps(self, now_s: float) -> float:
         """What the link carries at most, if the next acknowledgement is missing because it is slow, bits per second.
@@ -249,8 +261,15 @@ class LinkEstimator:
         if not (self._flights and self._history):
             return float("inf")
         _, _, sent_s, size = self._flights[0]
+        if now_s < self._expected_s:
+            return float("inf")
         sending_s = now_s - max(self.round_s, self.patience_s) - max(self._done_s, sent_s)
         return size * 8 / sending_s if sending_s > 1e-3 else float("inf")
+
+    @property
+    def _expected_s(self) -> float:
+        """When a receiver that was quiet must have answered what made this end impatient, this end's clock."""
+        return self.impatient_since_s + self.round_s
 
     @property
     def round_s(self) -> float:

@@ -106,6 +106,8 @@ class Window:
         max_frames: in flight. 64 is one second at 60 frames/s, ten reports; bounds the bookkeeping.
         max_age_s: age of the oldest frame in flight, seconds. A round trip is under 0.3 s on
             any link but a geostationary satellite's.
+        max_quiet_s: by how much the oldest may be older while reports are seldom (pace.QUIET_INTERVAL_S and a little),
+            seconds: as long as the last one, which spoke for several frames, had been waited for.
         full_layers_s: a frame that waited no longer keeps all layers; not below the staleness bound of the
             adaptive allocator, which judges the age of a frame itself.
         halving_s: each further period of waiting halves the layers.
@@ -116,6 +118,7 @@ class Window:
     max_bytes: int = 4 << 20
     max_frames: int = 64
     max_age_s: float = 0.5
+    max_quiet_s: float = 0.7
     full_layers_s: float = 0.4
     halving_s: float = 0.1
     max_wait_s: float = 0.6

@@ -103,6 +103,7 @@ class Outbox:
         self._in_flight_bytes = 0
         self._kept: OrderedDict[int, int] = OrderedDict()
         self._last_progress_s = 0.0
+        self._quiet_s = 0.0
         self._offered = self._sent = self._stale = self._over_budget = self._unreferenced = 0
         self._acknowledged = self._layers_offered = self._layers_sent = self._bytes_sent = 0
 
@@ -137,17 +138,24 @@ class Outbox:
         return (
             len(self._in_flight) < self._window.max_frames
             and self._in_flight_bytes < self._window.max_bytes
-            and now_s - oldest_s <= self._window.max_age_s
+            and now_s - oldest_s <= self._window.max_age_s + self._quiet_s
         )
 
-    def acknowledge(self, frame_id: int, now_s: float) -> float | None:
+    def acknowledge(self, frame_id: int, now_s: float, *, alone: bool = False) -> float | None:
         """The peer has `frame_id` and whatever was sent before it.
+
+        Args:
+            frame_id: of a frame in flight.
+            now_s: monotonic seconds.
+            alone: it is the only one in its report. If it speaks for several frames then, the peer reports seldom.
 
         Returns:
             Seconds since that frame was given out, or None if it is not in flight (a repeated or made-up id).
         """
         if all(flying_id != frame_id for flying_id, _, _ in self._in_flight):
             return None
+        seldom = alone and self._in_flight[0][0] != frame_id
+        self._quiet_s = min(self._window.max_quiet_s, now_s - self._last_progress_s) if seldom else 0.0
         self._last_progress_s = now_s
         while True:
             gone_id, sent_s, size = self._in_flight.popleft()
@@ -183,6 +191,7 @@ class Outbox:
         self._in_flight.clear()
         self._kept.clear()
         self._in_flight_bytes = 0
+        self._quiet_s = 0.0
 
     def statistics(self) -> OutboxStatistics:
         """Counts since the peer came."""

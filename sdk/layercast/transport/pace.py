@@ -5,6 +5,10 @@ time. While frames come whole and none has waited, the newest of some frames spe
 one has all of those reported at once, and a second one after it makes reports dense: a single one is jitter, and on a
 busy machine those that all receivers then send make the next frames late. A report costs a relay about a third of what
 a frame does (docs/transport.md).
+
+Who was calm for long reports more and more seldom. Nothing is lost by it while frames come in time: the first late one
+is reported at once, whole and with all before it, and so is it when frames stay away. The other end sees from each
+report for how long it may have to wait for the next one (control.estimator, Outbox.acknowledge).
 """
 
 from __future__ import annotations
@@ -38,6 +42,32 @@ FORGET = 1 / 256
 """By this share of the difference, per frame, the quickest delay gives way to longer ones: clocks drift, routes
 change."""
 
+QUIET_AFTER_S = 2.5
+"""Calm for so long, without a single late frame, and each report may follow its predecessor later than that one did,
+seconds: longer than an allocator takes to grow beyond what a link carries."""
+
+QUIET_GROWTH = 1.5
+"""... by this factor; the other end allows for it."""
+
+QUIET_INTERVAL_S = 0.6
+"""Up to this, seconds: every 18th frame at 30 frames/s. What a dead link swallows before it is noticed grows by it, and
+beyond it little is won: at twice this a relay would save another fiftieth of its time."""
+
+QUIET_FRAMES = 24
+"""Arrivals that are reported at the latest, well below Window.max_frames..."""
+
+QUIET_BYTES = 1 << 20
+"""... and so many bytes, well below Window.max_bytes."""
+
+ABSENT = 3.0
+"""Frames that stay away for so many of their usual intervals are news: the link may have stopped..."""
+
+ABSENT_S = 0.1
+"""... but not before this, seconds."""
+
+USUAL = 1 / 8
+"""By this share of the difference, per frame, the usual interval follows the present one."""
+
 
 class ReportPace:
     """One subscription's pace; made anew for each connection."""
@@ -46,8 +76,12 @@ class ReportPace:
         self._reported_s = self._restless_until_s = -inf
         self._least_s = inf
         self._late = False
+        self._quiet_from_s = inf
+        self._quiet_interval_s = CALM_INTERVAL_S
+        self._arrived_s = self._usual_s = 0.0
+        self._frames = self._bytes = 0
 
-    def arrived(self, now_s: float, delay_s: float, whole: bool) -> bool:
+    def arrived(self, now_s: float, delay_s: float, whole: bool, size: int = 0) -> bool:
         """A frame came.
 
         Args:
@@ -55,6 +89,7 @@ class ReportPace:
             delay_s: capture to arrival; only differences count, so the clocks need not agree.
             whole: it has all layers that it could have. The allocator at the other end knows when it sent less, and
                 waits longer for a report when it did not (control.adaptive.SELDOM_S).
+            size: bytes.
 
         Returns:
             Whether a report is due now.
@@ -65,7 +100,15 @@ class ReportPace:
             self._restless_until_s = now_s + RESTLESS_S
         elif self._late:
             self._restless_until_s = max(self._restless_until_s, now_s + REPORTING_S)
-        return now_s - self._reported_s >= self._interval_s(now_s)
+        if self._arrived_s:
+            self._usual_s += (now_s - self._arrived_s - self._usual_s) * USUAL
+        self._arrived_s = now_s
+        self._frames += 1
+        self._bytes += size
+        passed_s = now_s - self._reported_s
+        return passed_s >= self._interval_s(now_s) or (
+            passed_s >= CALM_INTERVAL_S and (self._frames >= QUIET_FRAMES or self._bytes >= QUIET_BYTES)
+        )
 
     def calm(self, now_s: float) -> bool:
         """Whether the newest arrival tells all there is to tell."""
@@ -73,11 +116,23 @@ class ReportPace:
 
     def due_s(self, now_s: float) -> float:
         """When to report if no other frame comes, monotonic seconds."""
-        return self._reported_s + self._interval_s(now_s) + (CALM_SLACK_S if self.calm(now_s) else 0.0)
+        interval_s = self._interval_s(now_s)
+        due_s = self._reported_s + interval_s + (CALM_SLACK_S if self.calm(now_s) else 0.0)
+        return min(due_s, now_s + self._absent_s) if interval_s > CALM_INTERVAL_S else due_s
 
     def reported(self, now_s: float) -> None:
         """A report goes out."""
+        if not self.calm(now_s) or self._quiet_from_s == inf or now_s - self._arrived_s >= self._absent_s:
+            self._quiet_from_s = max(now_s, self._restless_until_s) + QUIET_AFTER_S
+            self._quiet_interval_s = CALM_INTERVAL_S
+        elif now_s >= self._quiet_from_s:
+            self._quiet_interval_s = min(QUIET_INTERVAL_S, QUIET_GROWTH * self._quiet_interval_s)
         self._reported_s = now_s
+        self._frames = self._bytes = 0
+
+    @property
+    def _absent_s(self) -> float:
+        return max(ABSENT_S, ABSENT * self._usual_s)
 
     def _interval_s(self, now_s: float) -> float:
-        return CALM_INTERVAL_S if self.calm(now_s) else REPORT_INTERVAL_S
+        return self._quiet_interval_s if self.calm(now_s) else REPORT_INTERVAL_S

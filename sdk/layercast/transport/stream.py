@@ -112,7 +112,8 @@ class Subscriber:
                 now_s, ack.frame_id, ack.bytes, ack.arrival_us / 1e6, ack.decode_lag_us / 1e6
             )
         # They are cumulative: the newest one that is known speaks for the others.
-        any(self.outbox.acknowledge(ack.frame_id, now_s) is not None for ack in reversed(acks))
+        alone = len(acks) == 1
+        any(self.outbox.acknowledge(ack.frame_id, now_s, alone=alone) is not None for ack in reversed(acks))
         if self.outbox.waiting:
             self.on_ready()
 
