@@ -237,6 +237,7 @@ class AdaptiveAllocator:
         self._layers = 0
         self._calm_until_s = float("-inf")
         self._calm_bytes = 0.0
+        self._passed_s: float | None = None
         self.decision = Decision(0, "", self.peer.rate_bps, self.peer.rate_bps, 0.0, "start")
         self.peer.attach(self)
 
@@ -287,9 +288,12 @@ class AdaptiveAllocator:
         """
         layers = len(ends) - 1
         if now_s < self._calm_until_s and ends[layers] <= self._calm_bytes and age_s < CLEAR_S:
-            self._spender.pass_by(now_s)
+            self._passed_s = now_s
             return layers if self._max_layers is None else min(layers, self._max_layers)
         peer = self.peer
+        if self._passed_s is not None:
+            self._spender.pass_by(self._passed_s)
+            self._passed_s = None
         peer.wait_for_reports(now_s)
         self._gains_db, self._layers = gains_db, layers
         rate_bps = peer.rate_of(self, now_s)

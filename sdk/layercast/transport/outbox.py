@@ -12,9 +12,10 @@ sender one towards its relay. Three things cut a frame, in this order:
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from layercast.bitstream.types import FrameKind
@@ -22,8 +23,8 @@ from layercast.transport.limits import Window
 from layercast.transport.shared import SharedFrame
 
 REFERENCES = 256
-"""Frames whose kept layers are remembered: a reference lies at most a key-frame interval back, seconds of
-video."""
+"""Frames whose kept layers are remembered, at least, and at most twice as many: a reference lies at most a key-frame
+interval back, seconds of video."""
 
 
 class Allocator(Protocol):
@@ -101,7 +102,7 @@ class Outbox:
         self._waiting: deque[tuple[float, SharedFrame]] = deque()
         self._in_flight: deque[tuple[int, float, int]] = deque()  # frame id, when it went, bytes
         self._in_flight_bytes = 0
-        self._kept: OrderedDict[int, int] = OrderedDict()
+        self._kept: dict[int, int] = {}
         self._last_progress_s = 0.0
         self._quiet_s = 0.0
         self._offered = self._sent = self._stale = self._over_budget = self._unreferenced = 0
@@ -111,6 +112,8 @@ class Outbox:
         """Add the newest frame; the oldest ones go if they are stale or too many."""
         self._offered += 1
         self._waiting.append((now_s, frame))
+        if len(self._waiting) == 1:
+            return
         self._drop_stale(now_s)
         while len(self._waiting) > self._window.max_waiting:
             self._waiting.popleft()
@@ -119,15 +122,20 @@ class Outbox:
     def next(self, now_s: float) -> tuple[SharedFrame, int] | None:
         """The next frame to send and its layers (>= 1), now in flight; None while there is nothing or no
         room."""
-        if not self._waiting:
-            return None
-        self._drop_stale(now_s)
-        while self._waiting and self.is_open(now_s):
-            pushed_s, frame = self._waiting.popleft()
-            keep = self._decide(frame, now_s, now_s - pushed_s)
-            if keep:
-                self._depart(frame, keep, now_s)
-                return frame, keep
+        waiting = self._waiting
+        while waiting:
+            waited_s = now_s - waiting[0][0]
+            if waited_s > self._window.max_wait_s:
+                waiting.popleft()
+                self._stale += 1
+            elif not self.is_open(now_s):
+                return None
+            else:
+                frame = waiting.popleft()[1]
+                keep = self._decide(frame, now_s, waited_s)
+                if keep:
+                    self._depart(frame, keep, now_s)
+                    return frame, keep
         return None
 
     def is_open(self, now_s: float) -> bool:
@@ -216,7 +224,9 @@ class Outbox:
             self._stale += 1
 
     def _decide(self, frame: SharedFrame, now_s: float, waited_s: float) -> int:
-        limit = layers_after_waiting(frame.kept, waited_s, self._window)
+        limit = frame.kept
+        if waited_s > self._window.full_layers_s:
+            limit = layers_after_waiting(limit, waited_s, self._window)
         if frame.reference_id is not None:
             # Layer k of a delta frame needs layers 0..k of its reference; what this peer lacks is of no use.
             limit = min(limit, self._kept.get(frame.reference_id, 0))
@@ -238,8 +248,9 @@ class Outbox:
         self._in_flight.append((frame_id, now_s, size))
         self._in_flight_bytes += size
         self._kept[frame_id] = keep
-        if len(self._kept) > REFERENCES:
-            self._kept.popitem(last=False)
+        if len(self._kept) >= 2 * REFERENCES:
+            for old_id in tuple(islice(self._kept, REFERENCES)):
+                del self._kept[old_id]
         self._sent += 1
         self._layers_offered += frame.kept
         self._layers_sent += keep

@@ -102,7 +102,8 @@ class Subscriber:
 
     def next(self) -> tuple[SharedFrame, int] | None:
         """See Outbox.next."""
-        return self.outbox.next(self._clock())
+        outbox = self.outbox
+        return outbox.next(self._clock()) if outbox.waiting else None
 
     def acknowledge(self, acks: Sequence[pb.Ack]) -> None:
         """The peer confirms arrivals, oldest first."""
