@@ -67,11 +67,13 @@ def section() -> str:
         "## Codecs: asked and measured",
         "The limits that the project set itself, on the 24 Kodak pictures, beside what stands on this page.",
         md.table(["codec", "what", "asked", "measured", "holds"], rows),
-        "What planes cost a complete frame (asked: at most 3 % of its bits) needs a training without them; "
-        "docs/codecs.md says what is known.",
     ]
-    exactness = results.load("exactness", "kodak-24")
-    others = [exactness, results.load("entropy", "coders"), timed().get(TIMED_AT)]
+    others = [
+        results.load("exactness", "kodak-24"),
+        results.load("planes", "kodak-24"),
+        results.load("entropy", "coders"),
+        timed().get(TIMED_AT),
+    ]
     parts.append(md.origin([*own.values(), *(result for result in others if result)]))
     return "\n\n".join(parts)
 
@@ -121,11 +123,21 @@ def _hierarchical(result: dict[str, Any] | None) -> list[Asked]:
     share = largest_share(result)
     return [
         *_rate(name, f"VTM (published), at {low} to {high} bpp", vtm, within(whole, low, high), 50),
+        *_planes(whole),
         *_rate(name, "itself, of one best-quality encoding cut to any rate", whole, cut, 10),
         _never_falls(name, result),
         (name, "largest layer at the best quality", "≤ 15 % of the bits", f"{share:.0f} %", share <= 15),
         *_time(name, 60, 45),
     ]
+
+
+def _planes(whole: Curve) -> list[Asked]:
+    stored = results.load("planes", "kodak-24")
+    if stored is None:
+        return []
+    return _rate(
+        "hierarchical", "the same training without planes (estimated)", whole_curve(stored), whole, 3
+    )
 
 
 def _exactness() -> list[Asked]:

@@ -43,6 +43,7 @@ Each part is a command of its own, and writes JSON under `benchmarks/results/`:
 | `python -m benchmarks.video CLIP...` | clips as camera streams |
 | `python -m benchmarks.entropy` | the entropy coder |
 | `python -m benchmarks.exactness --pictures DIR` | whether two unlike ends agree on every symbol |
+| `python -m benchmarks.without_planes --pictures DIR --checkpoint RUN` | what the same training gives without planes |
 | `python -m benchmarks.links`, `python -m benchmarks.faults` | the relay over shaped links (root), and under faults |
 | `python -m benchmarks.keep relay/uncapped layercast bench relay` | a relay's receivers, latency and CPU time |
 | `python -m benchmarks.keep control/simulated python -m benchmarks.control` | the relay on simulated links |

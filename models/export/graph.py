@@ -166,6 +166,11 @@ class Graph:
         assert all(v.grid.fraction == first.grid.fraction and v.zero == first.zero for v in values)
         return Value(self.op("Concat", *(v.name for v in values), axis=1), first.grid)
 
+    def channels(self, x: Value, begin: int, end: int) -> Value:
+        """Some of its channels."""
+        first, last, axis = (self.constant(np.array([v], np.int64)) for v in (begin, end, 1))
+        return Value(self.op("Slice", x.name, first, last, axis), x.grid, x.zero)
+
     def flat(self, values: list[Value]) -> str:
         """All values behind each other, channels last, as one vector."""
         shape = self.constant(np.array([-1], np.int64))

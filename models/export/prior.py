@@ -9,9 +9,10 @@ and for each plane p of 1 and 2:
     fine{p}       x16, c* and s* of strides 32 and 16 with plane p, c8, s8, u8, g8, e8, x8 -> centre8, tilt8, y16, y8
     follow{p}_{k} x8, r8, centre8, tilt8, g8                             -> centre8n, tilt8n
 
-c: known value in quarters of the present step + 128; s: 128 + 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v
-the residual so far; e: plane 0's scale index, or plane 1's centre logit; r: 128 + 64 times what a known trit is above
-its expectation. Logits are in 1/16 + 128. Flat outputs hold strides 32 and 16. Channels are last everywhere.
+c: known value in quarters of the present step + 128 (at stride 8 of the `signed` channels in plane 1 and 2); s: 128
++ 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v the residual so far; e: plane 0's scale index, or plane 1's
+centre logit; r: 128 + 64 times what a known trit is above its expectation. Logits are in 1/16 + 128. Flat outputs
+hold strides 32 and 16. Channels are last everywhere.
 """
 
 from __future__ import annotations
@@ -114,7 +115,12 @@ def logits(g: Graph, module: TritHead, x: Value, u: Value, sign: Value, e: Value
         g.add(g.layer(bent, h), g.layer(straight, x))
         for bent, straight in zip(heads, module.straight, strict=True)
     )
-    return g.add(centre, own), g.add(tilt, g.multiply(sign, g.add(gate, earlier)))
+    n, signed = (conv.conv.out_channels for conv in (module.gate, module.tilt))
+    gated = g.multiply(sign, g.add(gate, earlier))
+    if signed == n:
+        return g.add(centre, own), g.add(tilt, gated)
+    tilt = g.concat([g.add(tilt, g.channels(gated, 0, signed)), g.channels(gated, signed, n)])
+    return g.add(centre, own), tilt
 
 
 class PlaneGraphs:
@@ -124,10 +130,11 @@ class PlaneGraphs:
         self.module, self.plane, self.basis = module, plane, basis
         self.earlier = SCALE if plane == 1 else LOGIT
         self.latents = dict(zip(("32", "16", "8"), latents, strict=True))
+        self.signed = {**self.latents, "8": module.signed}
 
     def context(self, g: Graph, level: str) -> list[Value]:
-        n = self.latents[level]
-        return [g.input(f"c{level}", n, VALUE), g.input(f"s{level}", n, SIZE, zero=128)]
+        values = g.input(f"c{level}", self.signed[level], VALUE)
+        return [values, g.input(f"s{level}", self.latents[level], SIZE, zero=128)]
 
     def head(self, g: Graph, i: int, x: Value, level: str) -> tuple[Value, Value]:
         n = self.latents[level]
@@ -154,7 +161,7 @@ class PlaneGraphs:
         up = g.shuffled(m.up32, g.concat(self.context(g, "32")))
         x = g.input("x16", m.mix[1].conv.out_channels, STREAM)
         y16 = g.block(m.learned, g.layer(m.learn, g.concat([x, *self.context(g, "16"), up])))
-        channels = m.mix[2].conv.in_channels - 2 * self.latents["8"] - m.UP[1]
+        channels = m.mix[2].conv.in_channels - self.signed["8"] - self.latents["8"] - m.UP[1]
         given = g.concat([*self.context(g, "8"), g.input("x8", channels, STREAM), g.shuffled(m.up[1], y16)])
         x = g.layer(m.mix[2], given)
         if m.large:

@@ -84,7 +84,8 @@ def evaluate(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array
         elif node.op_type == "Reshape":
             y = v[0].reshape(v[1])
         elif node.op_type == "Slice":
-            y = v[0][int(v[1][0]) : int(v[2][0])]
+            part = slice(int(v[1][0]), int(v[2][0]))
+            y = v[0][(slice(None),) * int(v[3][0] if len(v) > 3 else 0) + (part,)]
         elif node.op_type == "Transpose":
             y = v[0].transpose(a["perm"])
         elif node.op_type == "Shape":

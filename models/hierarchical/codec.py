@@ -131,6 +131,27 @@ class Codec(nn.Module):
             known = [Known(n.value, n.size, t.centre) for n, t in zip(now, (*coarse, fine), strict=True)]
         return every, planes
 
+    def whole(self, x: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
+        """Encode and decode complete frames without planes and the exact prior.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], H and W multiples of 32.
+            q: (B,) quality.
+            hard: bits of rounded symbols instead of noisy ones.
+
+        Returns:
+            Pictures like x, and bits of the direct prior (B,).
+        """
+        gains = [g + self.log_gain(q) for g in self.gain]
+        scaled = [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
+        with torch.no_grad():
+            mean, _ = self.base.top(hat_basis(q, self.config.knots), self.exact)
+            means = [9 * mean, 0, 0]
+        rounded = [y + ((y - m).round() + m - y).detach() for y, m in zip(scaled, means, strict=True)]
+        latents = tuple(z * torch.exp(-g) for z, g in zip(rounded, gains, strict=True))
+        picture = self.synthesis(latents, q[:, None].expand(-1, 3))
+        return picture, self.direct(scaled, rounded, q, hard)
+
     def hard_bits(self, scaled: list[Tensor], q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Bits per sample (B,) of each plane's rounded symbols, of whole streams, and as `Result.start`; latents in
         final steps."""

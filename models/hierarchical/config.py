@@ -42,6 +42,8 @@ class Config:
         depths: blocks of analysis and synthesis at strides 32, 16, 8.
         prior: hidden channels of the priors at strides 32, 16, 8.
         groups: channels of stride 8's layers in plane 0.
+        signed: channels of stride 8, the first ones, whose signs the prior uses: as context, and to say which sign a
+            symbol that is 0 so far may get. The finer ones' signs are as good as random.
         classes: classes of worth of stride 8's trits in planes 1 and 2; each is a layer.
         log_lambda: natural logarithms of lambda at quality 0 and 1 (rate in bits per pixel, distortion
             lambda * 255**2 * MSE over RGB in [0, 1]).
@@ -49,16 +51,21 @@ class Config:
         knots: knots of the quality splines over [0, 1].
     """
 
-    latents: tuple[int, int, int] = (24, 32, 72)
+    latents: tuple[int, int, int] = (24, 32, 108)
     widths: tuple[int, int, int] = (144, 144, 112)
     width4: int = 40
     depths: tuple[int, int, int] = (1, 2, 3)
     prior: tuple[int, int, int] = (48, 64, 80)
-    groups: tuple[int, ...] = (12, 24, 36)
+    groups: tuple[int, ...] = (12, 24, 72)
+    signed: int = 36
     classes: tuple[int, int] = (2, 4)
     log_lambda: tuple[float, float] = (math.log(0.0007), math.log(0.16))
     step_energy: float = 26.0
     knots: int = 8
+
+    def __post_init__(self) -> None:
+        if sum(self.groups) != self.latents[2]:
+            raise ValueError(f"groups {self.groups} do not add up to {self.latents[2]} channels")
 
     def log_gain(self, quality: float) -> float:
         """log(1 / step) of the final plane's step at `quality` (0..1), pixels in [0, 1]."""

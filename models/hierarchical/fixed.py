@@ -137,7 +137,10 @@ class FixedConv(nn.Module):
             weight = round_through(weight * scale[:, None, None, None]) / scale[:, None, None, None]
             unit = scale * 2.0**self.source.fraction
             bias = round_through(bias * unit) / unit
-        y = nn.functional.conv2d(x, weight, None, padding=self.conv.padding, groups=self.conv.groups)
+        if self.depthwise and weight.shape[-1] == 1:  # PyTorch would loop over the channels
+            y = x * weight.view(1, -1, 1, 1)
+        else:
+            y = nn.functional.conv2d(x, weight, None, padding=self.conv.padding, groups=self.conv.groups)
         return self.target.snap(y + bias[:, :, None, None], self.exact)
 
 

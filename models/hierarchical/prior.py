@@ -225,18 +225,18 @@ class TritHead(nn.Module):
 
     centre = c + a1 u + a2 e;  tilt = h + sign(v) (g + b1 u + b2 e), where v is the symbol's residual so far in the
     previous plane's steps, u = min(|v|, 2), and e its previous scale index / 8 or centre logit; c, h and g come from
-    a hidden layer and straight from the context.
+    a hidden layer and straight from the context. Only the first `signed` channels have h.
     """
 
     HIDDEN = 6 / 5
     """Hidden channels for each channel of context."""
 
-    def __init__(self, width: int, n: int, previous: Grid) -> None:
+    def __init__(self, width: int, n: int, previous: Grid, signed: int) -> None:
         super().__init__()
-        hidden = int(width * self.HIDDEN)
+        hidden, outputs = int(width * self.HIDDEN), (n, signed, n)
         self.hidden = FixedConv(width, hidden, STREAM, HIDDEN)
-        self.centre, self.tilt, self.gate = (FixedConv(hidden, n, HIDDEN, LOGIT) for _ in range(3))
-        self.straight = nn.ModuleList([FixedConv(width, n, STREAM, LOGIT) for _ in range(3)])
+        self.centre, self.tilt, self.gate = (FixedConv(hidden, m, HIDDEN, LOGIT) for m in outputs)
+        self.straight = nn.ModuleList([FixedConv(width, m, STREAM, LOGIT) for m in outputs])
         self.own = nn.ModuleList([FixedConv(n, n, OWN, LOGIT, depthwise=True) for _ in range(2)])
         self.earlier = nn.ModuleList([FixedConv(n, n, previous, LOGIT, depthwise=True) for _ in range(2)])
         for conv in (self.centre, self.tilt, self.gate, *self.own, *self.earlier):
@@ -251,8 +251,9 @@ class TritHead(nn.Module):
         own, earlier = (add(a(u), b(e)) for a, b in zip(self.own, self.earlier, strict=True))
         heads = zip((self.centre, self.tilt, self.gate), self.straight, strict=True)
         centre, tilt, gate = (add(bent(h), straight(x)) for bent, straight in heads)
-        centre, tilt = add(centre, own), add(tilt, signed(v, add(gate, earlier)))
-        return Trits(centre, tilt, self.centre.exact)
+        first, gated = tilt.shape[1], signed(v, add(gate, earlier))
+        tilt = torch.cat([add(tilt, gated[:, :first]), gated[:, first:]], 1)
+        return Trits(add(centre, own), tilt, self.centre.exact)
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
@@ -305,8 +306,9 @@ class Known:
     size: Tensor
     own: Tensor
 
-    def context(self) -> list[Tensor]:
-        return [context_value(self.value), SIZE.snap(self.size.abs() / 2, False)]
+    def context(self, signed: int | None = None) -> list[Tensor]:
+        """Values, of the first `signed` channels or all, and magnitudes."""
+        return [context_value(self.value[:, :signed]), SIZE.snap(self.size.abs() / 2, False)]
 
 
 class PlanePrior(nn.Module):
@@ -329,20 +331,20 @@ class PlanePrior(nn.Module):
         (n32, n16, n8), (w32, w16, w8), k = c.latents, c.prior, c.knots
         self.mix, self.block, self.head = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.wider = FixedBlock(w8, w8 * 3 // 2)
-        self.classes, self.large = classes, large
+        self.classes, self.large, self.signed = classes, large, c.signed
         if large:
-            inputs = 2 * n8 + context[1] + self.UP[1]
+            inputs = c.signed + n8 + context[1] + self.UP[1]
             self.apart = FixedConv(inputs, self.MIXED * w8, STREAM, HIDDEN, knots=k)
             self.joined = FixedConv(self.MIXED * w8, w8, HIDDEN, STREAM)
             self.third = FixedBlock(w8, w8 * 3)
         self.up = nn.ModuleList(
             [FixedConv(w32, 4 * self.UP[0], STREAM, STREAM), FixedConv(w16, 4 * self.UP[1], STREAM, STREAM)]
         )
-        for i, (n, w) in enumerate(zip(c.latents, c.prior, strict=True)):
-            inputs = 2 * n + (context[i - 1] + self.UP[i - 1] if i else 0)
+        for i, (n, signed, w) in enumerate(zip(c.latents, (n32, n16, c.signed), c.prior, strict=True)):
+            inputs = signed + n + (context[i - 1] + self.UP[i - 1] if i else 0)
             self.mix.append(FixedConv(inputs, w, STREAM, STREAM, knots=k))
             self.block.append(FixedBlock(w, w if i == 0 else w * 3 // 2))
-            self.head.append(TritHead(w, n, previous))
+            self.head.append(TritHead(w, n, previous, signed))
         self.up32 = FixedConv(2 * n32, 4 * self.UP[0], STREAM, STREAM)
         self.wider16 = FixedBlock(w16, 2 * w16)
         self.learn = FixedConv(w16 + 2 * n16 + self.UP[0], w16, STREAM, STREAM)
@@ -380,7 +382,7 @@ class PlanePrior(nn.Module):
         up = F.pixel_shuffle(self.up32(torch.cat(now[0].context(), 1)), 2)
         y16 = self.learned(self.learn(torch.cat([x16, *now[1].context(), up], 1)))
         up = F.pixel_shuffle(self.up[1](y16), 2)
-        given = torch.cat([*known.context(), x8, up], 1)
+        given = torch.cat([*known.context(self.signed), x8, up], 1)
         x = self.mix[2](given, basis)
         if self.large:
             x = STREAM.snap(x + self.joined(self.apart(given, basis)), False)

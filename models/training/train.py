@@ -2,7 +2,8 @@
 
     python -m models.training.train --data TRAIN --valid VALID --out run.pt --minutes 60
     python -m models.training.train ... --out run.pt          # goes on where run.pt stopped
-    python -m models.training.train ... --start run.pt --out prior.pt --prior --crop 256 --minutes 45
+    python -m models.training.train ... --start run.pt --out better.pt --transforms --rate 0.6
+    python -m models.training.train ... --start better.pt --out prior.pt --prior --crop 256 --minutes 45
     python -m models.training.train ... --start prior.pt --out done.pt --finish --crop 256 --batch 4 --rate 0.1
 
 Objective per sample (TRAINING.md): (rate + lambda * 255**2 * MSE) / sqrt(lambda), lambda log-uniform. Most samples
@@ -10,8 +11,9 @@ are coded whole: they train analysis, synthesis and the direct prior. The others
 layered stream (OHM eq. 6) and train synthesis with the lambda of the precision they have reached (OHM eq. 10). The
 exact prior learns plane 0 on noisy and planes 1-2 on hard symbols, from detached latents.
 
-When analysis has been trained, `--prior` trains the exact prior alone, from latents that are computed once, four times
-as fast; `--finish` trains synthesis alone, in int8, on pictures that are cut where the exact prior's order has it.
+`--transforms` trains analysis, synthesis and the direct prior alone, on whole samples: a codec without planes. When
+analysis has been trained, `--prior` trains the exact prior alone, from latents that are computed once, four times as
+fast; `--finish` trains synthesis alone, in int8, on pictures that are cut where the exact prior's order has it.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from models.hierarchical.config import Config
 from models.hierarchical.int8 import set_int8
 from models.training.data import Latents, Photographs
 from models.training.evaluate import evaluate
+from models.training.grow import take_in
 from models.training.muon import Muon, split_parameters
 from models.training.sketch import load_sketch
 
@@ -46,8 +49,8 @@ EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
 
 TOP_QUALITIES = 0.7
-"""Exponent on uniform qualities where the exact prior is trained alone: the best ones, with their large and noisy
-values, learn last."""
+"""Exponent on uniform qualities where the exact prior is trained alone, and of samples that are cut: the best ones,
+with their large and noisy values, learn last, and are what relays cut."""
 
 START_WEIGHT = 0.5
 """Weight in the loss of what stride 8's trits would cost without what is learned within a plane. Without it their
@@ -56,8 +59,19 @@ first distributions, which order them, drift where others correct them."""
 COARSE_ONLY = 1e-7
 """Share of a plane at which strides 32 and 16 have arrived and nothing of stride 8."""
 
-TRAINED = {"prior": ("base", "plane1", "plane2"), "finish": ("synthesis",)}
+TRAINED = {
+    "transforms": ("analysis", "synthesis", "gain", "direct"),
+    "prior": ("base", "plane1", "plane2"),
+    "finish": ("synthesis",),
+}
 """Parts that a run of one of these kinds trains; the others stand still."""
+
+KINDS = {
+    "transforms": "transforms and direct prior",
+    "prior": "exact prior",
+    "finish": "synthesis, in int8",
+}
+"""What the ledger calls them."""
 
 
 def arguments() -> argparse.Namespace:
@@ -86,6 +100,9 @@ def arguments() -> argparse.Namespace:
     ap.add_argument("--rate", type=float, default=1.0, help="factor on every learning rate")
     ap.add_argument("--exact-from", type=float, default=EXACT_FROM)
     kind = ap.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--transforms", action="store_true", help="train the transforms and the direct prior only, see above"
+    )
     kind.add_argument("--prior", action="store_true", help="train the exact prior only, see above")
     kind.add_argument("--finish", action="store_true", help="train synthesis only, see above")
     ap.add_argument("--held", type=int, default=2400, help="crops whose latents `--prior` holds")
@@ -96,6 +113,12 @@ def arguments() -> argparse.Namespace:
     ap.add_argument("--compile", action="store_true", help="torch.compile the transforms")
     ap.add_argument("--threads", type=int, default=0, help="CPU threads; 1 on a machine with other work")
     ap.add_argument("--save-every", type=float, default=5, help="minutes between checkpoints")
+    ap.add_argument(
+        "--evaluate-every",
+        type=float,
+        default=1e9,
+        help="minutes between evaluations on --valid (at the end only)",
+    )
     return ap.parse_args()
 
 
@@ -128,8 +151,8 @@ class Run:
         if o.start:
             start = torch.load(o.start, weights_only=True, map_location=o.device)
             weights, self.ledger = start["average"], json.loads(start["ledger"])
-            kept = {k: v for k, v in weights.items() if k.split(".")[0] not in o.fresh}
-            self.model.load_state_dict({**self.model.state_dict(), **kept})
+            kept = {k: v.float() for k, v in weights.items() if k.split(".")[0] not in o.fresh}
+            take_in(self.model, kept, Config.from_json(json.loads(start["config"])))
         for kind, parts in TRAINED.items():
             if getattr(o, kind):
                 self.model.requires_grad_(False)
@@ -199,7 +222,10 @@ class Run:
     def one_step(self, data: Photographs | Latents, progress: float) -> dict[str, float]:
         """One step of every optimiser; returns the parts of the loss by name."""
         self.set_rates(progress)
-        terms, pixels = self.prior_terms(data) if isinstance(data, Latents) else self.terms(data)
+        if isinstance(data, Latents):
+            terms, pixels = self.prior_terms(data)
+        else:
+            terms, pixels = self.transform_terms(data) if self.o.transforms else self.terms(data)
         loss = 3 * sum(terms.values(), torch.zeros(()))
         self.muon.zero_grad()
         self.adam.zero_grad()
@@ -218,6 +244,15 @@ class Run:
         self.pixels += pixels
         return {"loss": loss.item(), **{name: 3 * term.item() for name, term in terms.items()}}
 
+    def transform_terms(self, data: Photographs) -> tuple[dict[str, Tensor], int]:
+        """Parts of the loss of the transforms and the direct prior, and the pixels that they stand for."""
+        x = data.batch(self.o.batch)
+        q = torch.rand(len(x), device=self.o.device)
+        picture, bits = self.model.whole(x, q)
+        pixels, root = x.shape[2] * x.shape[3], root_lambda(q, self.config)
+        mse = (picture - x).pow(2).mean((1, 2, 3))
+        return {"distortion": (root * mse).mean(), "direct": (bits / pixels / root).mean()}, len(x) * pixels
+
     def prior_terms(self, data: Latents) -> tuple[dict[str, Tensor], int]:
         """Parts of the loss of the exact prior alone, and the pixels that they stand for."""
         batch = self.o.batch
@@ -231,8 +266,9 @@ class Run:
         """Parts of the loss of everything, and the pixels that they stand for."""
         o = self.o
         x = data.batch(o.batch)
-        q = torch.rand(o.batch, device=o.device)
         cut, full = random_cut(o.batch, o.cuts, self.config.parts, o.device), o.batch - o.cuts
+        q = torch.rand(o.batch, device=o.device)
+        q[full:] **= TOP_QUALITIES
         result = self.model(x, q, cut, full, o.finish, 0 if o.finish else o.refined)
         pixels = x.shape[2] * x.shape[3]
         root, reached = (root_lambda(v, self.config) for v in (q, cut_quality(cut, q, self.config)))
@@ -281,7 +317,8 @@ def main() -> None:
     if o.compile:
         run.model.analysis.compile()
         run.model.synthesis.compile()
-    started, before, saved, sums, count = time.time(), run.seconds, time.time(), {}, 0
+    started, before, sums, count = time.time(), run.seconds, {}, 0
+    saved = evaluated = started
     while True:
         run.seconds = before + time.time() - started
         progress = run.seconds / 60 / o.minutes
@@ -301,10 +338,13 @@ def main() -> None:
             run.save()
             data.refresh()
             saved = time.time()
+        if o.valid and time.time() - evaluated > o.evaluate_every * 60:
+            report(evaluate(run.average.eval(), o.valid, crop=256))
+            evaluated = time.time()
     rows = evaluate(run.average.eval(), o.valid, crop=256) if o.valid else []
     run.ledger.append(
         {
-            "run": "exact prior" if o.prior else "synthesis, in int8" if o.finish else "all parts",
+            "run": next((name for kind, name in KINDS.items() if getattr(o, kind)), "all parts"),
             "batch": f"{o.batch} x {o.crop} x {o.crop}",
             "rate": o.rate,
             "lambda": [round(math.exp(v), 6) for v in run.config.log_lambda],
@@ -316,6 +356,10 @@ def main() -> None:
         }
     )
     run.save()
+    report(rows)
+
+
+def report(rows: list[dict[str, float]]) -> None:
     for row in rows:
         print(json.dumps(row), flush=True)
 

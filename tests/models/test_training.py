@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from models.export.reference import evaluate
 from models.hierarchical.config import Config
 from PIL import Image
 
-from layercast.codecs.hierarchical.kernels import ROW_MIRROR
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR, contexts
 from layercast.codecs.hierarchical.model import surprises
 from layercast.entropy import CdfTables
 
@@ -33,14 +34,15 @@ from models.hierarchical.fixed import (
     integers,
     set_exact,
 )
-from models.hierarchical.prior import SCALE, PlanePrior, Trits, surprise
+from models.hierarchical.prior import SCALE, Known, PlanePrior, Trits, surprise
 from models.hierarchical.transforms import Analysis, Synthesis
 from models.training.data import Latents, Photographs
+from models.training.grow import take_in
 from models.training.muon import orthogonalise, split_parameters
 from models.training.train import TRAINED, Run, random_cut
 
 torch.set_num_threads(1)  # the tensors are tiny
-SMALL = Config(latents=(24, 32, 72), widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
+SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
 
 
 def channels_first(x: np.ndarray) -> torch.Tensor:
@@ -132,6 +134,78 @@ def test_what_follows_a_class_is_exported_as_it_is_trained() -> None:
         assert (exported[f"{name}n"] != feeds[name]).mean() > 0.3
 
 
+def known_of(v: np.ndarray, e: np.ndarray) -> Known:
+    """Residuals (1, H, W, C) and scale indices as training has them."""
+    value, index = (torch.from_numpy(a.astype(np.float32)).permute(0, 3, 1, 2) for a in (v, e))
+    return Known(value, value, index / 2**SCALE.fraction)
+
+
+def test_a_plane_is_exported_as_it_is_trained() -> None:
+    """Also where only some channels have signs as context and a tilt of their own."""
+    torch.manual_seed(7)
+    assert SMALL.signed < SMALL.latents[2]
+    plane, basis = PlanePrior(SMALL, (16, 16), SCALE, 2), quality_basis(SMALL.knots)
+    with torch.no_grad():
+        for p in plane.parameters():
+            p.copy_(torch.randn_like(p) * 0.15)
+    set_exact(plane, True)
+    rng = np.random.default_rng(8)
+    sizes = {"32": 2, "16": 4, "8": 8}
+    values = {
+        level: rng.integers(-40, 41, (1, side, side, n))
+        for (level, side), n in zip(sizes.items(), SMALL.latents, strict=True)
+    }
+    scales = rng.integers(0, 64, values["8"].shape)
+    feeds = {
+        "x16": rng.integers(0, 256, (1, 4, 4, 16)),
+        "x8": rng.integers(0, 256, (1, 8, 8, 16)),
+        "e8": scales,
+    }
+    for level, v in values.items():
+        feeds |= {
+            f"{name}{level}": x.reshape(v.shape) for name, x in contexts(v.astype(np.int16).ravel()).items()
+        }
+    feeds["c8"] = feeds["c8"][..., : SMALL.signed]
+    graph = PlaneGraphs(plane, 1, SMALL.latents, basis).fine()
+    wanted = {i.name for i in graph.inputs}
+    exported = evaluate(
+        graph.model(),
+        {n: x.astype(np.uint8) for n, x in feeds.items() if n in wanted} | {"bias": graph.bias_table()[77]},
+    )
+    known = [known_of(values[level], np.zeros_like(values[level])) for level in ("32", "16")]
+    x16, x8 = (channels_first(feeds[name]) for name in ("x16", "x8"))
+    with torch.no_grad():
+        trits, _ = plane.fine(known, known_of(values["8"], scales), (x16, x8), basis[77:78])
+    for name, value in (("centre8", trits.centre), ("tilt8", trits.tilt)):
+        integers = torch.round(value.permute(0, 2, 3, 1) * 16 + 128).numpy().astype(int)
+        np.testing.assert_array_equal(exported[name], integers)
+        assert integers[..., SMALL.signed :].std() > 3
+
+
+def test_more_latents_go_on_from_what_fewer_have_learned() -> None:
+    """A codec with more latents at stride 8 and fewer signed ones: everything else it computes as before."""
+    torch.manual_seed(3)
+    few = replace(SMALL, latents=(24, 32, 72), groups=(12, 24, 36), signed=72)
+    old, new = Codec(few), Codec(replace(SMALL, signed=72))
+    take_in(new, old.state_dict(), few)
+    q = torch.tensor([0.3, 0.9])
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        y, grown = ([t * torch.exp(m.log_gain(q)) for t in m.analysis(x)] for m in (old, new))
+        torch.testing.assert_close(grown[2][:, :72], y[2])
+        everything = torch.ones(2, SMALL.parts)
+        grown[2][:, 72:] = 0
+        (levels, planes), (levels_new, planes_new) = (
+            m.planes(latents, q, everything, 2) for m, latents in ((old, y), (new, grown))
+        )
+        torch.testing.assert_close(levels_new[2].index[:, :72], levels[2].index)
+        for a, b in zip(planes, planes_new, strict=True):
+            torch.testing.assert_close(b.start[:, :, :72], a.start, atol=1e-4, rtol=1e-4)
+    take_in(Codec(SMALL), old.state_dict(), few)  # signs that are heard no more are left out
+    with pytest.raises(ValueError, match="no such weights"):
+        take_in(new, {"analysis.nothing": torch.zeros(3)}, few)
+
+
 def test_a_known_trit_surprises_at_run_time_as_in_training() -> None:
     p = np.array([[0.1, 0.7, 0.2], [0.02, 0.9, 0.08], [0.3, 0.35, 0.35], [0.001, 0.99, 0.009]])
     tables = CdfTables.categorical(p, -1)
@@ -157,6 +231,20 @@ def test_a_finishing_run_moves_synthesis_alone(tmp_path: Path) -> None:
         assert np.isfinite(run.one_step(data, progress)["loss"])
     moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
     assert moved == set(TRAINED["finish"]) == {"synthesis"}
+
+
+def test_a_run_of_the_transforms_alone_needs_no_planes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    run = Run(options(tmp_path, transforms=True), SMALL)
+    monkeypatch.setattr(Codec, "planes", None)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    data = Photographs(tmp_path / "photos", 64, seed=0)
+    for progress in (0.0, 0.2):
+        assert np.isfinite(run.one_step(data, progress)["loss"])
+    moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == set(TRAINED["transforms"])
 
 
 def test_a_run_of_the_prior_alone_moves_nothing_else(tmp_path: Path) -> None:
@@ -240,6 +328,7 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
         "mixed": False,
         "finish": False,
         "prior": False,
+        "transforms": False,
     }
     values |= {
         "batch": 2,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.hierarchical import kernels
 from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
+from layercast.codecs.hierarchical.parallel import in_parallel, pieces
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
@@ -29,7 +30,7 @@ DEFAULT_ENTRY = "hierarchical-1"
 
 GROUP_LETTERS = "abcdefgh"
 
-FORMAT = 2
+FORMAT = 3
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
 TRANSFORMS = ("analysis", "synthesis")
@@ -56,7 +57,7 @@ class Ranking:
     kinds: int
 
     def classes(
-        self, keys: NDArray[np.int16], weights: NDArray[np.uint8], count: int
+        self, keys: NDArray[np.int16], weights: NDArray[np.uint8], count: int, threads: int = 1
     ) -> list[NDArray[np.int64]]:
         """Positions of the trits of each class of worth, the worthiest first; every class holds the same expected
         bits, and what is near-certain is in none.
@@ -67,16 +68,26 @@ class Ranking:
             keys: (N,) row keys, channels last.
             weights: (C,) channel weights, below `kinds`.
             count: of classes.
+            threads: to use.
         """
-        found = kernels.histogram(keys, weights, self.kinds).take(self.order)
-        bits = np.cumsum(found * self.bits)
+        parts = pieces(len(keys), len(weights), threads)
+        found = np.empty((len(parts), len(self.order)), np.int64)
+
+        def look(piece: int) -> None:
+            found[piece] = kernels.histogram(keys[parts[piece]], weights, self.kinds).take(self.order)
+
+        in_parallel(len(parts), threads, look)
+        bits = np.cumsum(found.sum(0) * self.bits)
         table = np.full(self.kinds * KEYS, SKIP, np.uint8)
-        sizes = np.zeros(count, np.int64)
+        sizes = np.zeros((len(parts), count), np.int64)
         if len(bits) and bits[-1]:
             numbers = np.maximum(bits * count - 1, 0) // bits[-1]
             table[self.order] = numbers
-            np.add.at(sizes, numbers, found)
-        return kernels.group(keys, weights, table, sizes)
+            # Numbers ascend: a class's symbols are a difference of two running sums.
+            ends = np.searchsorted(numbers, np.arange(count), "right")
+            before = np.concatenate([np.zeros((len(parts), 1), np.int64), np.cumsum(found, 1)], 1)
+            sizes = np.diff(before[:, ends], axis=1, prepend=0)
+        return kernels.group(keys, weights, table, sizes, threads)
 
 
 def prior_networks(groups: int, classes: tuple[int, int]) -> tuple[str, ...]:
@@ -115,6 +126,7 @@ class Model:
         self.top_scale: NDArray[np.uint8] = data["top_scale"]
         self.classes: tuple[int, int] = tuple(config["classes"])
         self.groups: tuple[int, ...] = tuple(config["groups"])
+        self.signed: int = config["signed"]
         self.prior_networks = prior_networks(len(self.groups), self.classes)
         self.biases = {name: data[f"bias_{name}"] for name in self.prior_networks if f"bias_{name}" in data}
         self.key_table: NDArray[np.int16] = data["key_table"]
@@ -211,6 +223,7 @@ def known_answer(model: Model) -> str:
         for level, shape in shapes.items()
     }
     values = {f"c{level}": x for level, x in known.items()} | rest
+    values["c8"] = np.ascontiguousarray(known["8"][..., : model.signed])
     finest = {name: x for name, x in values.items() if name[1:] == "8"}
     coarser = {name: x for name, x in values.items() if name[1:] != "8"}
     both = {name: x for name, x in coarser.items() if name[0] in "cs"} | finest

@@ -78,6 +78,7 @@ class Walk:
     def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
         self.layer, self.plane = 0, 0
+        self._threads = model.options.thread_count
         self.parts = 2 + len(model.groups)
         """Layers of plane 0: strides 32, 16, and stride 8 in groups of channels."""
         self._steps = [
@@ -172,7 +173,7 @@ class Walk:
             if number:
                 fine, table = self._fine, self.model.surprise
                 known = self.value[fine], table, self._trits[fine], self._surprise
-                kernels.learn(self._places, symbols, self.chosen_keys, *known)
+                kernels.learn(self._places, symbols, self.chosen_keys, *known, self._threads)
             else:
                 self._trits[self._places] = self.mirror(symbols)
             if number == self.model.classes[plane - 1]:
@@ -234,7 +235,8 @@ class Walk:
         keys = self._keys[self._begin :]
         if number > 1:
             centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8n"))
-            self.chosen_keys = kernels.row_keys_at(self._places, centre, tilt, self.model.key_table, keys)
+            table = self.model.key_table
+            self.chosen_keys = kernels.row_keys_at(self._places, centre, tilt, table, keys, self._threads)
         else:
             self.chosen_keys = keys.take(self._places)
 
@@ -248,7 +250,7 @@ class Walk:
         value = self.value[part]
         if len(self._trits):
             value = value + self._trits[part]
-        flats = kernels.contexts(value)
+        flats = kernels.contexts(value, self._threads)
         if part.start == 0:
             top = slice(0, self.bounds[1])
             flats["c"][top] = context_value(value[top], self.mean, steps)
@@ -270,6 +272,7 @@ class Walk:
             {"e": earlier[self._coarse]}, self._coarse
         )
         self._before = self._known(self._fine, 1) | self._named({"e": earlier[self._fine]}, self._fine)
+        self._before["c8"] = np.ascontiguousarray(self._before["c8"][..., : self.model.signed])
         self._before["x8"] = self._context[x8]
         out = self.model.prior(f"coarse{plane}", self.quality, **feeds, x16=self._context[x16])
         self._before["x16"] = out["y16"]
@@ -288,11 +291,11 @@ class Walk:
         out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
         self._context, self._networks = out, 2
         centre, tilt = out["centre8"].ravel(), out["tilt8"].ravel()
-        keys = kernels.row_keys(centre, tilt, self.model.key_table)
+        keys = kernels.row_keys(centre, tilt, self.model.key_table, self._threads)
         self._keys[self._fine], self._centre[self._fine] = keys, centre
         weights = self.model.channel_weight[-self.shapes[2][3] :]
         count = self.model.classes[plane - 1]
-        self._classes = self.model.rankings[plane - 1].classes(keys, weights, count)
+        self._classes = self.model.rankings[plane - 1].classes(keys, weights, count, self._threads)
         self._surprise = np.full(len(keys), ZERO, np.uint8)
 
     def _follow(self, number: int) -> None:

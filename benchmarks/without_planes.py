@@ -1,0 +1,52 @@
+"""What a training without planes gives: the curve of a `--transforms` run by itself, to hold the shipped one against.
+
+    python -m benchmarks.without_planes --pictures DIR --checkpoint transforms.pt
+
+Bits are the direct prior's estimate for really rounded symbols, in floats, without a header; pictures are those of the
+run's own synthesis, in 8 bits. The shipped codec goes on from the same run. It needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+import torch
+from models.hierarchical.codec import Codec
+from models.hierarchical.config import Config
+
+from benchmarks import pictures, results
+
+QUALITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    pictures.add_argument(ap)
+    ap.add_argument("--checkpoint", required=True, help="of a `--transforms` run")
+    args = ap.parse_args()
+    chosen = pictures.chosen(args)
+    state = torch.load(args.checkpoint, weights_only=True, map_location="cpu")
+    model = Codec(Config.from_json(json.loads(state["config"])))
+    model.load_state_dict(state["average"])
+    model.eval().requires_grad_(False)
+    rows = []
+    for quality in QUALITIES:
+        found = [measure(model, image, quality) for image in chosen.pictures.values()]
+        bpp, psnr = (sum(values) / len(found) for values in zip(*found, strict=True))
+        rows.append({"quality": quality, "bpp": bpp, "psnr": psnr})
+        print(rows[-1], flush=True)
+    results.save("planes", chosen.name, rows, **chosen.about)
+
+
+def measure(model: Codec, image: pictures.Picture, quality: float) -> tuple[float, float]:
+    """Bits per pixel and PSNR (dB, RGB); the picture's sides must be multiples of 32."""
+    x = torch.tensor(image).permute(2, 0, 1)[None].float()
+    picture, bits = model.whole(x / 255, torch.full((1,), quality), hard=True)
+    error = ((picture.clamp(0, 1) * 255).round() - x).pow(2).mean().item()
+    return bits.item() / (image.shape[0] * image.shape[1]), 10 * math.log10(255**2 / error)
+
+
+if __name__ == "__main__":
+    main()
