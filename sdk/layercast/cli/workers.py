@@ -1,11 +1,11 @@
 """`layercast relay --workers N`: one port, N processes, and a hub that holds the streams.
 
-The process that was started is the hub: a relay on a socket file that only this user can open. The workers are ordinary
-relays that share the port; the kernel spreads the connections, and they even out what it does (transport/shares.py).
-A worker serves its own receivers with what senders send
-to it, gives the hub a copy when receivers of other workers listen, and subscribes at the hub to what senders send to
-others. So a stream costs its worker one subscriber more, and the hub one copy per worker, however many receivers there
-are, and it does not matter which worker a sender or a receiver reaches.
+The process that was started is the hub: a relay on a socket file that only this user can open. The workers are
+ordinary relays that share the port; the kernel spreads the connections, and they even out what it does
+(transport/shares.py). A worker serves its own receivers with what senders send to it, gives the hub a copy when
+receivers of other workers listen, and subscribes at the hub to what senders send to others. So a stream costs its
+worker one subscriber more, and the hub one copy per worker, however many receivers there are, and it does not matter
+which worker a sender or a receiver reaches.
 
 A worker gets its settings as one line of JSON on stdin; the end of that pipe tells it that the hub is gone.
 """

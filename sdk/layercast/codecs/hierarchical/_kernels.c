@@ -116,24 +116,21 @@ static PyObject *histogram(PyObject *self, PyObject *args)
     return finish(b, 3, checked, inside);
 }
 
-/* Positions go to out[starts[g]] and on, as many as counts[g]; they are counted from `first`. */
 static PyObject *group(PyObject *self, PyObject *args)
 {
-    Py_buffer b[6];
-    Py_ssize_t first;
+    Py_buffer b[5];
     int inside = 0;
     int32_t begins[MAX_CHANNELS];
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*nw*", &b[0], &b[1], &b[2], &b[3], &b[4], &first, &b[5]))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*w*", &b[0], &b[1], &b[2], &b[3], &b[4]))
         return NULL;
-    Py_ssize_t n = b[0].len / 2, channels = b[1].len, size = b[2].len, total = b[5].len / 8;
+    Py_ssize_t n = b[0].len / 2, channels = b[1].len, size = b[2].len, total = b[4].len / 8, counted = 0;
     Py_ssize_t groups = b[3].len / 8;
-    int checked = fits(&b[0], n, 2, "keys") && fits(&b[3], groups, 8, "counts") &&
-                  fits(&b[4], groups, 8, "starts") && fits(&b[5], total, 8, "out");
+    int checked = fits(&b[0], n, 2, "keys") && fits(&b[3], groups, 8, "counts") && fits(&b[4], total, 8, "out");
     if (checked && (inside = groups < 256 && entries(&b[1], n, size, begins))) {
         const int16_t *keys = b[0].buf;
         const uint8_t *table = b[2].buf;
-        const int64_t *counts = b[3].buf, *starts = b[4].buf;
+        const int64_t *counts = b[3].buf;
         int64_t *next[256], *end[256], nowhere, step[256];
         for (Py_ssize_t g = 0; g < 256; g++) { /* a group that does not exist is written to one place and stays */
             next[g] = &nowhere;
@@ -141,13 +138,13 @@ static PyObject *group(PyObject *self, PyObject *args)
             step[g] = 0;
         }
         for (Py_ssize_t g = 0; g < groups && inside; g++) {
-            inside = starts[g] >= 0 && starts[g] <= total && counts[g] >= 0 && counts[g] <= total - starts[g];
-            if (!inside)
-                break;
-            next[g] = (int64_t *)b[5].buf + starts[g];
-            end[g] = next[g] + counts[g];
+            inside = counts[g] >= 0 && counts[g] <= total - counted;
+            next[g] = (int64_t *)b[4].buf + counted;
+            counted += inside ? counts[g] : 0;
+            end[g] = (int64_t *)b[4].buf + counted;
             step[g] = 1;
         }
+        inside = inside && counted == total;
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < n && inside; i += channels)
             for (Py_ssize_t c = 0; c < channels; c++) {
@@ -156,14 +153,14 @@ static PyObject *group(PyObject *self, PyObject *args)
                 uint8_t g = table[begins[c] + keys[i + c]];
                 if (!(inside = next[g] < end[g]))
                     break;
-                *next[g] = first + i + c;
+                *next[g] = i + c;
                 next[g] += step[g];
             }
         for (Py_ssize_t g = 0; g < groups && inside; g++)
             inside = next[g] == end[g];
         Py_END_ALLOW_THREADS
     }
-    return finish(b, 6, checked, inside);
+    return finish(b, 5, checked, inside);
 }
 
 static PyObject *contexts(PyObject *self, PyObject *args)

@@ -1,7 +1,6 @@
 """The array work of a walk, in C where `_kernels` could be built, else in NumPy; both give the same integers.
 
-The compiled ones pass once over their arrays where NumPy passes three or four times, and several threads can share one
-(`parallel`). All arrays are flat and
+The compiled ones pass once over their arrays where NumPy passes three or four times. All arrays are flat and
 contiguous; a symbol's channel is its position modulo the number of channels.
 """
 
@@ -14,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from layercast.codecs.hierarchical.parallel import in_parallel, pieces, share
 
 ROW_MIRROR = 1024
 """Flag on a row key: the trit is mirrored."""
@@ -33,14 +30,12 @@ if not os.environ.get("LAYERCAST_PURE"):
 
 
 def row_keys(
-    centre: NDArray[np.uint8], tilt: NDArray[np.uint8], table: NDArray[np.int16], threads: int = 1
+    centre: NDArray[np.uint8], tilt: NDArray[np.uint8], table: NDArray[np.int16]
 ) -> NDArray[np.int16]:
     """Row keys of trits with these logits, (N,); table (65536,) by `centre << 8 | tilt`."""
     if _compiled:
         out = np.empty(len(centre), np.int16)
-        share(
-            len(centre), threads, lambda part: _compiled.row_keys(centre[part], tilt[part], table, out[part])
-        )
+        _compiled.row_keys(centre, tilt, table, out)
         return out
     logits = centre * np.uint16(256)
     logits |= tilt
@@ -54,16 +49,11 @@ def row_keys_at(
     tilt: NDArray[np.uint8],
     table: NDArray[np.int16],
     keys: NDArray[np.int16],
-    threads: int = 1,
 ) -> NDArray[np.int16]:
     """`row_keys` of the symbols at some positions (M,), which also go to their places in `keys` (N,)."""
     if _compiled:
         out = np.empty(len(at), np.int16)
-        share(
-            len(at),
-            threads,
-            lambda part: _compiled.row_keys_at(at[part], centre, tilt, table, keys, out[part]),
-        )
+        _compiled.row_keys_at(at, centre, tilt, table, keys, out)
         return out
     keys[at] = new = row_keys(centre.take(at), tilt.take(at), table)
     return new
@@ -79,35 +69,19 @@ def histogram(keys: NDArray[np.int16], weights: NDArray[np.uint8], kinds: int) -
 
 
 def group(
-    keys: NDArray[np.int16],
-    weights: NDArray[np.uint8],
-    table: NDArray[np.uint8],
-    counts: NDArray[np.int64],
-    threads: int = 1,
+    keys: NDArray[np.int16], weights: NDArray[np.uint8], table: NDArray[np.uint8], counts: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
     """Positions of the symbols of each group, ascending; a symbol's group is the table's entry at
-    `weight * KEYS + key`.
-
-    Args:
-        counts: (P, G) how many symbols of each group there are in each of the P `pieces` of the keys.
-    """
-    if not _compiled:
-        groups = table.take(_index(keys, weights))
-        return [np.flatnonzero(groups == number) for number in range(counts.shape[1])]
-    out, counts = np.empty(int(counts.sum()), np.int64), np.ascontiguousarray(counts)
-    ends = np.cumsum(counts.T.ravel()).reshape(counts.shape[::-1]).T
-    starts = np.ascontiguousarray(ends - counts)
-    parts = pieces(len(keys), len(weights), len(counts))
-
-    def one(piece: int) -> None:
-        part = parts[piece]
-        _compiled.group(keys[part], weights, table, counts[piece], starts[piece], part.start, out)
-
-    in_parallel(len(parts), threads, one)
-    return np.split(out, ends[-1][:-1])
+    `weight * KEYS + key`, and there are `counts` of each."""
+    if _compiled:
+        out = np.empty(int(counts.sum()), np.int64)
+        _compiled.group(keys, weights, table, counts, out)
+        return np.split(out, np.cumsum(counts)[:-1])
+    groups = table.take(_index(keys, weights))
+    return [np.flatnonzero(groups == number) for number in range(len(counts))]
 
 
-def contexts(values: NDArray[np.int16], threads: int = 1) -> dict[str, NDArray[np.uint8]]:
+def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:
     """Values (N,) in the present plane's steps as the networks see them, (N,) each.
 
     Returns:
@@ -115,11 +89,7 @@ def contexts(values: NDArray[np.int16], threads: int = 1) -> dict[str, NDArray[n
     """
     if _compiled:
         out = {name: np.empty(len(values), np.uint8) for name in "csug"}
-        share(
-            len(values),
-            threads,
-            lambda part: _compiled.contexts(values[part], *(array[part] for array in out.values())),
-        )
+        _compiled.contexts(values, *out.values())
         return out
     size = np.abs(np.clip(values, -15, 15)).astype(np.uint8)
     return {
@@ -146,16 +116,11 @@ def learn(
     table: NDArray[np.uint8],
     trits: NDArray[np.int8],
     surprise: NDArray[np.uint8],
-    threads: int = 1,
 ) -> None:
     """Put the trits that symbols (M,) at some positions stand for into `trits` (N,), mirrored where their key says so,
     and into `surprise` (N,) the table's entry at `9 key + 3 trit + sign of the value + 4`."""
     if _compiled:
-        share(
-            len(at),
-            threads,
-            lambda part: _compiled.learn(at[part], symbols[part], keys[part], values, table, trits, surprise),
-        )
+        _compiled.learn(at, symbols, keys, values, table, trits, surprise)
         return
     new = mirror(symbols, keys).astype(np.int8)
     trits[at] = new

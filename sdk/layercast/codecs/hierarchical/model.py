@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from layercast.codecs.hierarchical import kernels
 from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
-from layercast.codecs.hierarchical.parallel import in_parallel, pieces
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
@@ -57,7 +56,7 @@ class Ranking:
     kinds: int
 
     def classes(
-        self, keys: NDArray[np.int16], weights: NDArray[np.uint8], count: int, threads: int = 1
+        self, keys: NDArray[np.int16], weights: NDArray[np.uint8], count: int
     ) -> list[NDArray[np.int64]]:
         """Positions of the trits of each class of worth, the worthiest first; every class holds the same expected
         bits, and what is near-certain is in none.
@@ -68,26 +67,16 @@ class Ranking:
             keys: (N,) row keys, channels last.
             weights: (C,) channel weights, below `kinds`.
             count: of classes.
-            threads: to use.
         """
-        parts = pieces(len(keys), len(weights), threads)
-        found = np.empty((len(parts), len(self.order)), np.int64)
-
-        def look(piece: int) -> None:
-            found[piece] = kernels.histogram(keys[parts[piece]], weights, self.kinds).take(self.order)
-
-        in_parallel(len(parts), threads, look)
-        bits = np.cumsum(found.sum(0) * self.bits)
+        found = kernels.histogram(keys, weights, self.kinds).take(self.order)
+        bits = np.cumsum(found * self.bits)
         table = np.full(self.kinds * KEYS, SKIP, np.uint8)
-        sizes = np.zeros((len(parts), count), np.int64)
+        sizes = np.zeros(count, np.int64)
         if len(bits) and bits[-1]:
             numbers = np.maximum(bits * count - 1, 0) // bits[-1]
             table[self.order] = numbers
-            # Numbers ascend: a class's symbols are a difference of two running sums.
-            ends = np.searchsorted(numbers, np.arange(count), "right")
-            before = np.concatenate([np.zeros((len(parts), 1), np.int64), np.cumsum(found, 1)], 1)
-            sizes = np.diff(before[:, ends], axis=1, prepend=0)
-        return kernels.group(keys, weights, table, sizes, threads)
+            np.add.at(sizes, numbers, found)
+        return kernels.group(keys, weights, table, sizes)
 
 
 def prior_networks(groups: int, classes: tuple[int, int]) -> tuple[str, ...]:

@@ -78,7 +78,6 @@ class Walk:
     def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
         self.layer, self.plane = 0, 0
-        self._threads = model.options.thread_count
         self.parts = 2 + len(model.groups)
         """Layers of plane 0: strides 32, 16, and stride 8 in groups of channels."""
         self._steps = [
@@ -173,7 +172,7 @@ class Walk:
             if number:
                 fine, table = self._fine, self.model.surprise
                 known = self.value[fine], table, self._trits[fine], self._surprise
-                kernels.learn(self._places, symbols, self.chosen_keys, *known, self._threads)
+                kernels.learn(self._places, symbols, self.chosen_keys, *known)
             else:
                 self._trits[self._places] = self.mirror(symbols)
             if number == self.model.classes[plane - 1]:
@@ -235,8 +234,7 @@ class Walk:
         keys = self._keys[self._begin :]
         if number > 1:
             centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8n"))
-            table = self.model.key_table
-            self.chosen_keys = kernels.row_keys_at(self._places, centre, tilt, table, keys, self._threads)
+            self.chosen_keys = kernels.row_keys_at(self._places, centre, tilt, self.model.key_table, keys)
         else:
             self.chosen_keys = keys.take(self._places)
 
@@ -250,7 +248,7 @@ class Walk:
         value = self.value[part]
         if len(self._trits):
             value = value + self._trits[part]
-        flats = kernels.contexts(value, self._threads)
+        flats = kernels.contexts(value)
         if part.start == 0:
             top = slice(0, self.bounds[1])
             flats["c"][top] = context_value(value[top], self.mean, steps)
@@ -291,11 +289,11 @@ class Walk:
         out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
         self._context, self._networks = out, 2
         centre, tilt = out["centre8"].ravel(), out["tilt8"].ravel()
-        keys = kernels.row_keys(centre, tilt, self.model.key_table, self._threads)
+        keys = kernels.row_keys(centre, tilt, self.model.key_table)
         self._keys[self._fine], self._centre[self._fine] = keys, centre
         weights = self.model.channel_weight[-self.shapes[2][3] :]
         count = self.model.classes[plane - 1]
-        self._classes = self.model.rankings[plane - 1].classes(keys, weights, count, self._threads)
+        self._classes = self.model.rankings[plane - 1].classes(keys, weights, count)
         self._surprise = np.full(len(keys), ZERO, np.uint8)
 
     def _follow(self, number: int) -> None:
