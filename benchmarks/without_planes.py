@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 
 import torch
 from models.hierarchical.codec import Codec
 from models.hierarchical.config import Config
 
-from benchmarks import pictures, results
-
-QUALITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+from benchmarks import ours, pictures, results
+from layercast.bench.metrics import psnr
 
 
 def main() -> None:
@@ -32,7 +30,7 @@ def main() -> None:
     model.load_state_dict(state["average"])
     model.eval().requires_grad_(False)
     rows = []
-    for quality in QUALITIES:
+    for quality in ours.QUALITIES:
         found = [measure(model, image, quality) for image in chosen.pictures.values()]
         bpp, psnr = (sum(values) / len(found) for values in zip(*found, strict=True))
         rows.append({"quality": quality, "bpp": bpp, "psnr": psnr})
@@ -42,10 +40,10 @@ def main() -> None:
 
 def measure(model: Codec, image: pictures.Picture, quality: float) -> tuple[float, float]:
     """Bits per pixel and PSNR (dB, RGB); the picture's sides must be multiples of 32."""
-    x = torch.tensor(image).permute(2, 0, 1)[None].float()
-    picture, bits = model.whole(x / 255, torch.full((1,), quality), hard=True)
-    error = ((picture.clamp(0, 1) * 255).round() - x).pow(2).mean().item()
-    return bits.item() / (image.shape[0] * image.shape[1]), 10 * math.log10(255**2 / error)
+    x = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+    picture, bits = model.whole(x, torch.full((1,), quality), hard=True)
+    shown = (picture[0].clamp(0, 1) * 255).round().permute(1, 2, 0).to(torch.uint8).numpy()
+    return bits.item() / (image.shape[0] * image.shape[1]), psnr(image, shown)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,11 @@ class Codec(nn.Module):
             known = [Known(n.value, n.size, t.centre) for n, t in zip(now, (*coarse, fine), strict=True)]
         return every, planes
 
+    def scaled(self, x: Tensor, q: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Logarithmic gains of the levels, and latents of x in final steps."""
+        gains = [g + self.log_gain(q) for g in self.gain]
+        return gains, [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
+
     def whole(self, x: Tensor, q: Tensor, hard: bool = False) -> tuple[Tensor, Tensor]:
         """Encode and decode complete frames without planes and the exact prior.
 
@@ -142,8 +147,7 @@ class Codec(nn.Module):
         Returns:
             Pictures like x, and bits of the direct prior (B,).
         """
-        gains = [g + self.log_gain(q) for g in self.gain]
-        scaled = [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
+        gains, scaled = self.scaled(x, q)
         with torch.no_grad():
             mean, _ = self.base.top(hat_basis(q, self.config.knots), self.exact)
             means = [9 * mean, 0, 0]
@@ -183,8 +187,7 @@ class Codec(nn.Module):
         """
         refined = len(x) if refined is None else max(refined, len(x) - full)
         early, late = len(x) - refined, slice(len(x) - refined, None)
-        gains = [g + self.log_gain(q) for g in self.gain]
-        scaled = [y.float() * torch.exp(g) for y, g in zip(self.analysis(x), gains, strict=True)]
+        gains, scaled = self.scaled(x, q)
         keep = (cut.levels[:, None] > torch.arange(self.config.parts, device=x.device)).float()
         levels, planes = self.planes(scaled, q, keep, refined)
 

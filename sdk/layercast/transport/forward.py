@@ -15,7 +15,6 @@ from typing import Any
 import grpc.aio
 
 from layercast.control.budget import FixedBudgetAllocator
-from layercast.errors import LayercastError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.channel import open_channel
 from layercast.transport.latency import Latency
@@ -23,7 +22,7 @@ from layercast.transport.limits import CLOSE_TIMEOUT_S, MAX_CONTROL_BYTES, Windo
 from layercast.transport.link import EOF, Call
 from layercast.transport.pump import Pump
 from layercast.transport.stream import Clock, RelayStream, Subscriber
-from layercast.transport.tasks import cancel_and_wait, first_of, limited
+from layercast.transport.tasks import cancel_and_wait, first_of, limited, raise_when
 from layercast.transport.wire import PUBLISH, STREAM_KEY, parse
 
 Context = Any
@@ -102,7 +101,7 @@ class HubCopy:
         self._reading = asyncio.create_task(self._read(), name=f"layercast copy {stream.name}")
         try:
             await first_of(
-                _result(self._reading), _result(self._pump.failed), _raise_when(self._subscriber.ended)
+                _result(self._reading), _result(self._pump.failed), raise_when(self._subscriber.ended)
             )
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, ConnectionError):
             raise _HubEndedError from None
@@ -160,7 +159,3 @@ async def _close(copy: HubCopy | None, call: Call, channel: Any) -> None:
 
 async def _result(future: asyncio.Future[None]) -> None:
     await asyncio.shield(future)
-
-
-async def _raise_when(ended: asyncio.Future[LayercastError]) -> None:
-    raise await asyncio.shield(ended)

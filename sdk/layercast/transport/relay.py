@@ -40,7 +40,7 @@ from layercast.transport.shares import Share
 from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
 from layercast.transport.streams import Streams
-from layercast.transport.tasks import cancel_and_wait, first_of, limited
+from layercast.transport.tasks import cancel_and_wait, first_of, limited, raise_when
 from layercast.transport.wire import (
     DISTRIBUTION,
     HELLO_KEY,
@@ -296,7 +296,7 @@ class Relay:
                 await first_of(
                     publisher.take_units(context, stream),
                     publisher.send_feedback(context, stream),
-                    _raise_when(publisher.ended),
+                    raise_when(publisher.ended),
                     *([] if copy is None else [copy.run(stream)]),
                 )
         finally:
@@ -326,7 +326,7 @@ class Relay:
                 stream.attach(subscriber)
                 await first_of(
                     self._serve(context, stream, subscriber, hello),
-                    _raise_when(subscriber.ended),
+                    raise_when(subscriber.ended),
                 )
         finally:
             self._count(-1)
@@ -386,7 +386,3 @@ class Relay:
 
 async def _result(future: asyncio.Future[None]) -> None:
     await future
-
-
-async def _raise_when(ended: asyncio.Future[LayercastError]) -> None:
-    raise await asyncio.shield(ended)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from layercast.errors import LayercastError
 from layercast.transport.limits import CLOSE_TIMEOUT_S
 
 T = TypeVar("T")
@@ -63,3 +64,8 @@ async def first_of(*work: Coroutine[Any, Any, None]) -> None:
     for task in tasks:
         if task in done and not task.cancelled():
             task.result()
+
+
+async def raise_when(ended: asyncio.Future[LayercastError]) -> None:
+    """Raise what `ended` is set to, once it is; for `first_of`."""
+    raise await asyncio.shield(ended)
