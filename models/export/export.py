@@ -30,6 +30,8 @@ from models.hierarchical.codec import Codec
 from models.hierarchical.config import (
     CENTRE_MIN,
     LOGIT_FRACTION,
+    OFFSET_FRACTION,
+    OFFSETS,
     SCALE_LOG_STEP,
     SCALE_MIN,
     SCALE_ROWS,
@@ -49,6 +51,9 @@ certain); with a third of them bits and quality rose alike. It costs 3 % of the 
 COUNTED = (1.0, 0.75, 1.0, 0.5, 0.25, 1.0, 0.0)
 """Qualities of the pictures that tables are counted on, in turn."""
 
+BASE_COUNT = 400.0
+"""Weight of plane 0's Gaussians against what was counted, in symbols."""
+
 PRIOR_COUNT = 60.0
 """Weight of a row's model against what was counted for it, in symbols."""
 
@@ -66,6 +71,14 @@ def model_rows() -> np.ndarray:
     tilt = (row % TILTS) / LOGIT_FRACTION
     p = np.exp(np.stack([-tilt, centre, tilt], 1))
     return p / p.sum(1, keepdims=True)
+
+
+def base_rows() -> CdfTables:
+    """Plane 0's rows as its Gaussians say, `scale index * OFFSETS + offset`."""
+    scales = np.repeat(SCALE_MIN * np.exp(np.arange(SCALE_ROWS) * SCALE_LOG_STEP), OFFSETS)
+    return CdfTables.gaussian(
+        scales, means=scales * np.tile(np.arange(OFFSETS) / OFFSET_FRACTION, SCALE_ROWS)
+    )
 
 
 def trit_tables(p: np.ndarray) -> CdfTables:
@@ -130,8 +143,7 @@ class Entry:
             "channel_weight": self.steps.astype(np.uint8),
             **{f"bias_{n}": g.bias_table() for n, g in graphs.items() if g.bias_rows},
         }
-        self.scales = SCALE_MIN * np.exp(np.arange(SCALE_ROWS) * SCALE_LOG_STEP)
-        self.set_tables(CdfTables.gaussian(self.scales), model_rows(), (0.0, 0.0))
+        self.set_tables(base_rows(), model_rows(), (0.0, 0.0))
 
     def set_tables(self, base: CdfTables, p: np.ndarray, near_certain: tuple[float, float]) -> None:
         """near_certain: per plane, probability of not being 0 below which a trit is not coded."""
@@ -192,7 +204,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.trits = np.zeros((ROWS, 3))
-        self.base: list[dict[int, int]] = [{} for _ in range(SCALE_ROWS)]
+        self.base: list[dict[int, int]] = [{} for _ in range(SCALE_ROWS * OFFSETS)]
 
     @classmethod
     def of(cls, codec: HierarchicalCodec, images: list[np.ndarray]) -> Counts:
@@ -222,22 +234,20 @@ class Counts:
         p = self.trits + PRIOR_COUNT * model
         return p / p.sum(1, keepdims=True)
 
-    def base_tables(self, scales: np.ndarray) -> CdfTables:
-        """Gaussian rows, drawn towards what was counted (symmetrically)."""
-        plain = CdfTables.gaussian(scales)
-        rows, offsets = [], []
-        for i in range(SCALE_ROWS):
+    def base_tables(self) -> CdfTables:
+        """Gaussian rows, drawn towards what was counted (symmetrically where they lie around 0)."""
+        plain = base_rows()
+        rows = []
+        for i, counted in enumerate(self.base):
             frequency = plain.row(i).astype(np.float64)
-            offset = int(plain.offsets[i])
-            p = frequency / frequency.sum() * 400
+            p = frequency / frequency.sum() * BASE_COUNT
             inner = len(p) - 1
-            for symbol, n in self.base[i].items():
-                for s in (symbol, -symbol):
-                    at = s - offset
-                    p[at if 0 <= at < inner else inner] += n / 2
+            for symbol, n in counted.items():
+                for s in (symbol,) if i % OFFSETS else (symbol, -symbol):
+                    at = s - int(plain.offsets[i])
+                    p[at if 0 <= at < inner else inner] += n if i % OFFSETS else n / 2
             rows.append(p / p.sum())
-            offsets.append(offset)
-        return CdfTables.from_probabilities(rows, offsets, escaped=True)
+        return CdfTables.from_probabilities(rows, plain.offsets, escaped=True)
 
 
 def synthesis_feeds(codec: HierarchicalCodec, images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -288,7 +298,7 @@ def main() -> None:
         path.rename(o.out / f"{name}.onnx")
     entry.write({})
     counts = Counts.of(HierarchicalCodec(o.out), images)
-    entry.set_tables(counts.base_tables(entry.scales), counts.trit_probabilities(), NEAR_CERTAIN)
+    entry.set_tables(counts.base_tables(), counts.trit_probabilities(), NEAR_CERTAIN)
     entry.write({})
     codec = HierarchicalCodec(o.out)
     if o.int8 or o.npu:

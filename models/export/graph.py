@@ -19,6 +19,10 @@ from models.hierarchical.fixed import FixedBlock, FixedConv, Grid, Integers, int
 OPSET = 17
 IR_VERSION = 8
 CHANNELS_FIRST, CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
+LANES = 16
+"""Channels that a vector register holds. The last ones of a depthwise filter over no multiple of it are computed one by
+one: with 108 channels a 5x5 filter takes twice as long as with 112."""
+
 MICROSOFT = "com.microsoft"
 """Domain of QLinearAdd and QLinearMul, which every build of ONNX Runtime has."""
 
@@ -28,11 +32,21 @@ def zero_point(grid: Grid) -> int:
 
 
 class Value:
-    """A tensor in a graph: its name and the grid that its integers count in."""
+    """A tensor in a graph: its name, the grid that its integers count in, and how many channels at its end are 0."""
 
-    def __init__(self, name: str, grid: Grid, zero: int | None = None) -> None:
-        self.name, self.grid = name, grid
+    def __init__(self, name: str, grid: Grid, zero: int | None = None, spare: int = 0) -> None:
+        self.name, self.grid, self.spare = name, grid, spare
         self.zero = zero_point(grid) if zero is None else zero
+
+
+def widened(n: Integers, inputs: int, outputs: int) -> Integers:
+    """The layer with more inputs, which it does not use, and more outputs, which are 0."""
+    return Integers(
+        np.pad(n.weight, ((0, outputs), (0, inputs), (0, 0), (0, 0))),
+        np.pad(n.bias, ((0, 0), (0, outputs))),
+        np.pad(n.scale, (0, outputs), constant_values=1),
+        np.pad(n.bound, (0, outputs)),
+    )
 
 
 class Graph:
@@ -91,14 +105,22 @@ class Graph:
         return self.op("Slice", "bias", *ends)
 
     def layer(self, conv: FixedConv, x: Value, order: np.ndarray | None = None) -> Value:
-        """`conv` applied to x; `order`: of its output channels, when not their own."""
+        """`conv` applied to x; `order`: of its output channels, when not their own.
+
+        What a wide depthwise filter returns may have spare channels.
+        """
         assert x.grid.fraction == conv.source.fraction
         n = integers(conv, self.basis)
         if order is not None:
             n = Integers(n.weight[order], n.bias[:, order], n.scale[order], n.bound[order])
+        size, groups = conv.conv.kernel_size[0], conv.conv.groups
+        if conv.depthwise and size > 1 and groups % LANES:
+            x = self.padded(x, -groups % LANES)
+            n, groups = widened(n, 0, x.spare), groups + x.spare
+        elif x.spare:
+            n = widened(n, x.spare, 0)
         self.largest_accumulator = max(self.largest_accumulator, int(n.bound.max()))
         bias = self.constant(n.bias[0].astype(np.int32)) if len(n.bias) == 1 else self.bias(n.bias)
-        size = conv.conv.kernel_size[0]
         y = Value(
             self.op(
                 "QLinearConv",
@@ -111,12 +133,19 @@ class Graph:
                 bias,
                 kernel_shape=[size, size],
                 pads=[size // 2] * 4,
-                group=conv.conv.groups,
+                group=groups,
             ),
             conv.target,
+            spare=groups - conv.conv.groups,
         )
-        whole = conv.target.high - conv.target.low == 255
-        return y if whole else Value(self.op("Clip", y.name, *self.limits(conv.target)), conv.target)
+        if conv.target.high - conv.target.low < 255:
+            y.name = self.op("Clip", y.name, *self.limits(conv.target))
+        return y
+
+    def padded(self, x: Value, spare: int) -> Value:
+        """x with spare channels."""
+        ends = self.constant(np.array([0, 0, 0, 0, 0, spare, 0, 0], np.int64))
+        return Value(self.op("Pad", x.name, ends, self.zero(x.zero)), x.grid, x.zero, spare)
 
     def limits(self, grid: Grid) -> tuple[str, str]:
         return self.zero(grid.low + zero_point(grid)), self.zero(grid.high + zero_point(grid))
@@ -161,10 +190,11 @@ class Graph:
         return Value(self.op("Transpose", z, perm=CHANNELS_FIRST), y.grid)
 
     def concat(self, values: list[Value]) -> Value:
-        """Along channels; all on grids of one fraction and zero point."""
-        first = values[0]
+        """Along channels; all on grids of one fraction and zero point, and only the last with spare ones."""
+        first, last = values[0], values[-1]
         assert all(v.grid.fraction == first.grid.fraction and v.zero == first.zero for v in values)
-        return Value(self.op("Concat", *(v.name for v in values), axis=1), first.grid)
+        assert not any(v.spare for v in values[:-1])
+        return Value(self.op("Concat", *(v.name for v in values), axis=1), first.grid, spare=last.spare)
 
     def channels(self, x: Value, begin: int, end: int) -> Value:
         """Some of its channels."""

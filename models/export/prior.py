@@ -1,8 +1,10 @@
 """The exact prior as ONNX graphs; every tensor is uint8 (and the quality biases int32).
 
-    base16   c32                              -> scale16, x16
-    base8a   x16, c16                         -> scale8, x16m, x8n
-    base8b   x8, c8 of the group before       -> scale8, x8n; likewise base8c and so on
+    base16   c32                              -> scale16, offset16, x16
+    base8a   x16, c16                         -> scale8, offset8, x16m, x8n
+    base8b   x8, c8 of the group before       -> scale8, offset8, x8n; likewise base8c and so on
+
+(offsets only of the group's `signed` channels, none where it has none)
 
 and for each plane p of 1 and 2:
     coarse{p}     c*, s*, u*, g*, e* of strides 32 and 16, x16           -> centre, tilt (flat), y16
@@ -11,8 +13,8 @@ and for each plane p of 1 and 2:
 
 c: known value in quarters of the present step + 128 (at stride 8 of the `signed` channels in plane 1 and 2); s: 128
 + 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v the residual so far; e: plane 0's scale index, or plane 1's
-centre logit; r: 128 + 64 times what a known trit is above its expectation. Logits are in 1/16 + 128. Flat outputs
-hold strides 32 and 16. Channels are last everywhere.
+centre logit; r: 128 + 64 times what a known trit is above its expectation. Offsets are in eighths of a standard
+deviation + 128, logits in 1/16 + 128. Flat outputs hold strides 32 and 16. Channels are last everywhere.
 """
 
 from __future__ import annotations
@@ -21,11 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layercast.codecs.hierarchical import walk
 from layercast.codecs.hierarchical.kernels import ROW_MIRROR
 from layercast.codecs.hierarchical.model import GROUP_LETTERS
 from models.export.graph import Graph, Value
 from models.hierarchical.codec import Codec
-from models.hierarchical.config import CENTRE_MAX, CENTRE_MIN, LOGIT_FRACTION, TILT_MAX
+from models.hierarchical.config import (
+    CENTRE_MAX,
+    CENTRE_MIN,
+    LOGIT_FRACTION,
+    OFFSETS,
+    SCALE_ROWS,
+    TILT_MAX,
+)
 from models.hierarchical.fixed import STREAM, Grid
 from models.hierarchical.prior import (
     LOGIT,
@@ -48,6 +58,8 @@ QUALITIES = 256
 TILTS = TILT_MAX + 1
 ROWS = (CENTRE_MAX - CENTRE_MIN + 1) * TILTS
 assert ROWS < ROW_MIRROR
+assert SCALE_ROWS * OFFSETS <= ROW_MIRROR
+assert OFFSETS == walk.OFFSETS
 
 SIGN = Grid(-1, 1, 0)
 
@@ -76,7 +88,10 @@ def key_table() -> np.ndarray:
 
 
 def head(g: Graph, module: Head, x: Value, level: str) -> None:
-    g.output(g.layer(module.scale, g.layer(module.hidden, x)), f"scale{level}")
+    h = g.layer(module.hidden, x)
+    g.output(g.layer(module.scale, h), f"scale{level}")
+    if module.offset is not None:
+        g.output(g.layer(module.offset, h), f"offset{level}")
 
 
 def base_graphs(base: BasePrior, latents: tuple[int, int, int], basis: Tensor) -> dict[str, Graph]:

@@ -81,6 +81,8 @@ def evaluate(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array
             y = np.clip(v[0], v[1], v[2])
         elif node.op_type == "Concat":
             y = np.concatenate(v, a["axis"])
+        elif node.op_type == "Pad":
+            y = np.pad(v[0], v[1].reshape(2, -1).T, constant_values=v[2])
         elif node.op_type == "Reshape":
             y = v[0].reshape(v[1])
         elif node.op_type == "Slice":

@@ -30,6 +30,13 @@ SCALE_ROWS = 64
 SCALE_MIN, SCALE_MAX = 0.06, 24.0
 SCALE_LOG_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_ROWS - 1)
 
+OFFSETS = 16
+"""Rows of plane 0's table for each standard deviation, by how far the distribution lies off 0; negative offsets mirror
+the symbol."""
+
+OFFSET_FRACTION = 8
+"""Offsets are integers in eighths of the standard deviation."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -43,7 +50,7 @@ class Config:
         prior: hidden channels of the priors at strides 32, 16, 8.
         groups: channels of stride 8's layers in plane 0.
         signed: channels of stride 8, the first ones, whose signs the prior uses: as context, and to say which sign a
-            symbol that is 0 so far may get. The finer ones' signs are as good as random.
+            symbol in plane 0, or one that is 0 so far, may get. The finer ones' signs are as good as random.
         classes: classes of worth of stride 8's trits in planes 1 and 2; each is a layer.
         log_lambda: natural logarithms of lambda at quality 0 and 1 (rate in bits per pixel, distortion
             lambda * 255**2 * MSE over RGB in [0, 1]).

@@ -12,6 +12,7 @@ are all a table row needs, and a negative tilt is a mirrored row.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,8 @@ from models.hierarchical.config import (
     CENTRE_MAX,
     CENTRE_MIN,
     MEAN_FRACTION,
+    OFFSET_FRACTION,
+    OFFSETS,
     SCALE_LOG_STEP,
     SCALE_MIN,
     SCALE_ROWS,
@@ -42,6 +45,9 @@ TOP_MEAN = Grid(-128 * MEAN_FRACTION, 128 * MEAN_FRACTION, 4)
 
 SCALE = Grid(0, SCALE_ROWS - 1, 3)
 """Plane 0's scale index, 0..63, carried as index / 8."""
+
+OFFSET = Grid(1 - OFFSETS, OFFSETS - 1, round(math.log2(OFFSET_FRACTION)))
+"""How far plane 0's distributions lie off 0, in standard deviations."""
 
 LOGIT = Grid(-128, 127, 4)
 """Trit logits in 1/16; rounded to quarters when they become a table row."""
@@ -86,10 +92,14 @@ def gaussian_bits(distance: Tensor, scale: Tensor) -> Tensor:
 
 @dataclass
 class Level:
-    """One level of plane 0. All tensors (B, C, H, W); `mean`, `value` in units of plane 0's step."""
+    """One level of plane 0. All tensors (B, C, H, W); `mean`, `value` in units of plane 0's step.
+
+    Symbols count from `mean`, and are distributed around `offset` (in standard deviations).
+    """
 
     mean: Tensor
     index: Tensor
+    offset: Tensor
     final: Tensor
     symbol: Tensor
 
@@ -111,28 +121,37 @@ class Level:
         """Bits per symbol of plane 0, of the noisy residual, or of the rounded one when `noise` is None."""
         scale = SCALE_MIN * torch.exp(self.index * SCALE_LOG_STEP)
         residual = self.symbol.detach() if noise is None else latent - self.mean + noise
-        return gaussian_bits(residual, scale)
+        return gaussian_bits(residual - self.offset * scale, scale)
 
 
 class Head(nn.Module):
-    """Hidden layer, then scale indices of `n` channels."""
+    """Hidden layer, then scale indices of `n` channels and offsets of the first `signed` ones."""
 
-    def __init__(self, width: int, n: int) -> None:
+    def __init__(self, width: int, n: int, signed: int) -> None:
         super().__init__()
         self.hidden = FixedConv(width, width, STREAM, HIDDEN)
         self.scale = FixedConv(width, n, HIDDEN, SCALE)
+        self.offset = FixedConv(width, signed, HIDDEN, OFFSET) if signed else None
         with torch.no_grad():
             self.scale.conv.bias.fill_(2.5)
+        if self.offset is not None:
+            nn.init.zeros_(self.offset.conv.weight)
+            nn.init.zeros_(self.offset.conv.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale(self.hidden(x))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.hidden(x)
+        scale = self.scale(h)
+        if self.offset is None:
+            return scale, torch.zeros_like(scale)
+        offset = self.offset(h)
+        return scale, F.pad(offset, (0, 0, 0, 0, 0, scale.shape[1] - offset.shape[1]))
 
 
 class BasePrior(nn.Module):
-    """Plane 0: scale index of every symbol, and stride 32's means.
+    """Plane 0: scale index and offset of every symbol, and stride 32's means.
 
     A mean for strides 16 and 8, predicted from coarser levels known to 9 final steps, cost more than it gained: a
-    grid that is off zero by a part of a step cannot say "nothing here".
+    grid that is off zero by a part of a step cannot say "nothing here". An offset moves the distribution, not the grid.
     """
 
     def __init__(self, c: Config) -> None:
@@ -145,14 +164,17 @@ class BasePrior(nn.Module):
         self.up16 = FixedConv(w32, 4 * UP16, STREAM, HIDDEN)
         self.in16, self.b16 = FixedConv(UP16, w16, HIDDEN, STREAM, knots=k), FixedBlock(w16, 2 * w16)
         self.head16, self.v16, self.m16 = (
-            Head(w16, c16),
+            Head(w16, c16, c16),
             FixedConv(c16, w16, VALUE, STREAM),
             FixedBlock(w16, w16),
         )
         self.up8 = FixedConv(w16, 4 * UP8, STREAM, HIDDEN)
         w = base_width(c)
         self.in8, self.b8 = FixedConv(UP8, w, HIDDEN, STREAM, knots=k), FixedBlock(w, 2 * w)
-        self.head8 = nn.ModuleList([Head(w, n) for n in c.groups])
+        begins = [sum(c.groups[:i]) for i in range(len(c.groups))]
+        self.head8 = nn.ModuleList(
+            [Head(w, n, min(max(c.signed - begin, 0), n)) for n, begin in zip(c.groups, begins, strict=True)]
+        )
         self.v8 = nn.ModuleList([FixedConv(n, w, VALUE, STREAM) for n in c.groups[:-1]])
         self.m8 = nn.ModuleList([FixedBlock(w, w) for _ in c.groups[:-1]])
 
@@ -175,17 +197,18 @@ class BasePrior(nn.Module):
             Three levels, and the contexts at strides 16 and 8 that plane 1 goes on from.
         """
 
-        def level(u: Tensor, scale: Tensor, kept: Tensor, mean: Tensor | None = None) -> Level:
+        def level(u: Tensor, shape: tuple[Tensor, Tensor], kept: Tensor, mean: Tensor | None = None) -> Level:
             mean = torch.zeros_like(u) if mean is None else mean
             final = torch.round((u - mean) * 9).detach() * kept[:, None, None, None]
-            return Level(mean, scale * 2.0**SCALE.fraction, final, torch.round(final / 9))
+            scale, offset = shape
+            return Level(mean, scale * 2.0**SCALE.fraction, offset, final, torch.round(final / 9))
 
         def seen(part: Level) -> Tensor:
             return context_value(part.value.detach())
 
         z32, z16, z8 = latents
         mean, scale = self.top(basis, exact)
-        top = level(z32, scale.expand_as(z32), keep[:, 0], mean.expand_as(z32))
+        top = level(z32, (scale.expand_as(z32), torch.zeros_like(z32)), keep[:, 0], mean.expand_as(z32))
         x = self.b32(self.v32(seen(top), basis))
         x = self.b16(self.in16(F.pixel_shuffle(self.up16(x), 2), basis))
         middle = level(z16, self.head16(x), keep[:, 1])

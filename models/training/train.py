@@ -49,8 +49,11 @@ EXACT_FROM = 0.65
 """Share of the run after which the exact prior runs on its integer grids."""
 
 TOP_QUALITIES = 0.7
-"""Exponent on uniform qualities where the exact prior is trained alone, and of samples that are cut: the best ones,
-with their large and noisy values, learn last, and are what relays cut."""
+"""Exponent on uniform qualities where the exact prior is trained alone: the best ones, with their large and noisy
+values, learn last."""
+
+CUT_QUALITIES = 0.5
+"""The same of samples that are cut: relays cut what was encoded well."""
 
 START_WEIGHT = 0.5
 """Weight in the loss of what stride 8's trits would cost without what is learned within a plane. Without it their
@@ -268,7 +271,7 @@ class Run:
         x = data.batch(o.batch)
         cut, full = random_cut(o.batch, o.cuts, self.config.parts, o.device), o.batch - o.cuts
         q = torch.rand(o.batch, device=o.device)
-        q[full:] **= TOP_QUALITIES
+        q[full:] **= CUT_QUALITIES
         result = self.model(x, q, cut, full, o.finish, 0 if o.finish else o.refined)
         pixels = x.shape[2] * x.shape[3]
         root, reached = (root_lambda(v, self.config) for v in (q, cut_quality(cut, q, self.config)))

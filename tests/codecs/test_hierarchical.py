@@ -16,8 +16,7 @@ from PIL import Image
 import layercast
 from layercast.bitstream.types import PictureInfo
 from layercast.codecs.hierarchical import HierarchicalCodec
-from layercast.codecs.hierarchical.kernels import KEYS
-from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, Ranking
+from layercast.codecs.hierarchical.model import DEFAULT_ENTRY
 from layercast.codecs.hierarchical.walk import Walk
 from layercast.demo import assets
 from layercast.entropy import SymbolDecoder
@@ -95,25 +94,6 @@ def test_known_trits_change_what_is_expected_of_later_ones(
                 walk.put(symbols if told or walk.layer < parting else np.zeros_like(symbols))
             rows.append(walk.rows()[0].copy())
         assert len(rows[0]) != len(rows[1]) or (rows[0] != rows[1]).mean() > 0.02
-
-
-def test_classes_of_worth_hold_equal_bits_of_the_worthiest_first() -> None:
-    rng = np.random.default_rng(4)
-    order = rng.permutation(2 * KEYS)[:3000]
-    ranking = Ranking(np.ones(KEYS, bool), order, rng.integers(1, 1600, 3000), 2)
-    keys = rng.integers(0, KEYS, 40_000).astype(np.int16)
-    weights = np.array([0, 1, 1, 0], np.uint8)
-    index = keys + KEYS * np.resize(weights, len(keys)).astype(int)
-    place, bits = np.full(2 * KEYS, -1), np.zeros(2 * KEYS, np.int64)
-    place[order], bits[order] = np.arange(3000), ranking.bits
-    classes = ranking.classes(keys, weights, 4)
-    np.testing.assert_array_equal(np.sort(np.concatenate(classes)), np.flatnonzero(place[index] >= 0))
-    each = [bits[index[c]].sum() for c in classes]
-    assert max(each) < 1.05 * min(each)
-    ends = [(place[index[c]].min(), place[index[c]].max()) for c in classes]
-    assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
-    nothing = Ranking(ranking.coded, order[:0], ranking.bits[:0], 2)
-    assert [len(c) for c in nothing.classes(keys, weights, 4)] == [0, 0, 0, 0]
 
 
 def test_a_further_layer_never_decodes_an_earlier_one_again(

@@ -22,28 +22,44 @@ def inputs(seed: int) -> dict[str, Any]:
     found["table"] = rng.integers(0, KEYS, 65536).astype(np.int16)
     found["keys"] = rng.integers(0, KEYS, N).astype(np.int16)
     found["weights"] = rng.integers(0, KINDS, C).astype(np.uint8)
-    found["groups"] = rng.integers(0, 5, KINDS * KEYS).astype(np.uint8)
-    group = found["groups"][found["keys"] + KEYS * np.resize(found["weights"], N).astype(int)]
-    found["counts"] = np.bincount(group, minlength=5)[:4]
-    found["at"] = np.flatnonzero(group == 3)
+    found["order"] = rng.permutation(KINDS * KEYS)[: KINDS * KEYS * 2 // 3]
+    found["bits"] = rng.integers(0, 2000, len(found["order"]))
+    found["at"] = np.flatnonzero(rng.random(N) < 0.3).astype(np.int32)
     found["symbols"] = rng.integers(-1, 2, len(found["at"])).astype(np.int32)
     found["values"] = rng.integers(-3, 4, N).astype(np.int16)
+    latents = np.concatenate(
+        [np.arange(-200, 200) / 4, 20 * rng.normal(size=600), [np.inf, -np.inf, np.nan, 1e9]]
+    )
+    found["latents"] = latents.astype(np.float32)
     found["bytes"] = rng.integers(0, 256, KINDS * KEYS).astype(np.uint8)
     return found
 
 
+def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    i = i | other
+    logits, order = (i["centre"], i["tilt"]), (i["order"], i["bits"])
+    return kernels.rank(logits, i["table"], i["weights"], order, KINDS, i.get("count", 4))
+
+
 def everything(i: dict[str, Any]) -> list[np.ndarray]:
-    trits, surprise = np.zeros(N, np.int8), np.full(N, 128, np.uint8)
+    (trits, settled), surprise = np.zeros((2, N), np.int8), np.full(N, 128, np.uint8)
     keys, moved = i["keys"][i["at"]], i["keys"].copy()
     kernels.learn(i["at"], i["symbols"], keys, i["values"], i["bytes"][: 9 * KEYS], trits, surprise)
+    kernels.settle(i["at"], i["symbols"], keys, settled)
+    np.testing.assert_array_equal(settled, trits)
+    nothing = {name: i[name][:0] for name in ("order", "bits")}
+    ranks = [ranked(i), ranked(i, count=1), ranked(i, bits=np.zeros_like(i["bits"])), ranked(i, **nothing)]
     return [
-        kernels.row_keys(i["centre"], i["tilt"], i["table"]),
         kernels.row_keys_at(i["at"], i["centre"], i["tilt"], i["table"], moved),
         moved,
-        kernels.histogram(i["keys"], i["weights"], KINDS),
+        *(x for keys, classes in ranks for x in (keys, *classes)),
+        np.array(kernels.total(i["at"], keys, i["weights"], i["bytes"].astype(np.float32) / 8)),
+        *kernels.digits(i["latents"], 27000),
+        *kernels.digits(i["latents"], 40),
+        kernels.symbols_at(i["at"], settled, keys),
+        *(np.round(x, 3) for x in kernels.squares(i["latents"][:996], 6, 9)),
         *kernels.contexts(i["table"] * np.int16(15) - np.int16(15000)).values(),
         *kernels.contexts(np.arange(-40, 41, dtype=np.int16)).values(),
-        *kernels.group(i["keys"], i["weights"], i["groups"], i["counts"]),
         trits,
         surprise,
     ]
@@ -60,11 +76,53 @@ def test_both_give_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("compiled_too", [pytest.param(True, marks=compiled), False])
+def test_classes_hold_the_same_expected_bits_the_worthiest_first(
+    compiled_too: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled_too:
+        monkeypatch.setattr(kernels, "_compiled", None)
+    given = inputs(3)
+    keys, classes = ranked(given)
+    index = keys + KEYS * np.resize(given["weights"], N).astype(int)
+    worth, bits = np.full(KINDS * KEYS, -1), np.zeros(KINDS * KEYS, int)
+    worth[given["order"]] = np.arange(len(given["order"]))[::-1]
+    bits[given["order"]] = given["bits"]
+    total = bits[index].sum()
+    for better, class_, worse in zip([[], *classes], classes, [*classes[1:], []], strict=False):
+        assert abs(bits[index[class_]].sum() - total / 4) < 0.02 * total
+        assert (np.diff(class_) > 0).all()
+        assert (worth[index[class_]] >= 0).all()
+        if len(worse):
+            assert worth[index[class_]].min() > worth[index[worse]].max()
+        if len(better):
+            assert not set(better) & set(class_)
+    assert sum(map(len, classes)) == (worth[index] >= 0).sum()
+
+
+def test_digits_are_the_nearest_integers_in_balanced_ternary() -> None:
+    latents = np.arange(-400, 400).astype(np.float32) / 7
+    nines, threes, ones = kernels.digits(latents, 50)
+    whole = 9 * nines + 3 * threes + ones
+    np.testing.assert_array_equal(whole, np.clip(np.rint(latents), -50, 50))
+    assert set(threes) == set(ones) == {-1, 0, 1}
+    for step, coarse in ((9, 9 * nines), (3, 9 * nines + 3 * threes)):
+        assert (2 * abs(whole - coarse) < step).all()
+
+
+def test_squares_are_summed_by_channel() -> None:
+    values = np.array([[1, 10], [-4, -14], [3, 4.5]], np.float32)
+    whole, left = kernels.squares(values.ravel(), 2, 9)
+    np.testing.assert_allclose(whole, [26, 316.25])
+    np.testing.assert_allclose(left, [26, 1 + 16 + 4.5**2])
+
+
 @compiled
 def test_no_index_leaves_its_array() -> None:
     i = inputs(9)
     at, keys = i["at"], i["keys"][i["at"]]
     rest = i["values"], i["bytes"][: 9 * KEYS], np.zeros(N, np.int8), np.zeros(N, np.uint8)
+    floats = np.zeros(KINDS * KEYS, np.float32)
     outside = at.copy()
     outside[-1] = N
     for bad in (
@@ -72,16 +130,32 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.learn(at, i["symbols"] + np.int32(1), keys, *rest),
         lambda: kernels.learn(at, i["symbols"], keys - np.int16(KEYS), *rest),
         lambda: kernels.learn(at[1:], i["symbols"], keys, *rest),
+        lambda: kernels.digits(i["latents"], 40000),
+        lambda: kernels.squares(i["latents"][:10], 6, 9),
+        lambda: kernels.squares(i["latents"][:10], 0, 9),
+        lambda: kernels.symbols_at(outside, rest[2], keys),
+        lambda: kernels.symbols_at(at, rest[2], keys[1:]),
+        lambda: kernels.settle(outside, i["symbols"], keys, rest[2]),
+        lambda: kernels.settle(at, i["symbols"][1:], keys, rest[2]),
+        lambda: kernels.total(at - np.int32(N), keys, i["weights"], floats),
+        lambda: kernels.total(at, keys - np.int16(KEYS), i["weights"], floats),
+        lambda: kernels.total(at, keys, i["weights"], floats[:KEYS]),
+        lambda: kernels.total(at[1:], keys, i["weights"], floats),
+        lambda: kernels.total(at, keys, i["weights"][:0], floats),
         lambda: kernels.row_keys_at(outside, i["centre"], i["tilt"], i["table"], i["keys"]),
-        lambda: kernels.row_keys(i["centre"], i["tilt"][1:], i["table"]),
-        lambda: kernels.row_keys(i["centre"], i["tilt"], i["table"][1:]),
-        lambda: kernels.histogram(i["keys"], np.full(C, KINDS, np.uint8), KINDS),
-        lambda: kernels.histogram(i["keys"], i["weights"][:0], KINDS),
-        lambda: kernels.histogram(i["keys"][1:], i["weights"], KINDS),
-        lambda: kernels.group(i["keys"] - np.int16(KEYS), i["weights"], i["groups"], i["counts"]),
-        lambda: kernels.group(i["keys"], i["weights"], i["groups"], i["counts"] + 1),
-        lambda: kernels.group(i["keys"], i["weights"], i["groups"], i["counts"] - 1),
-        lambda: kernels.group(i["keys"], i["weights"], i["groups"], i["counts"] - np.array([3, -3, 0, 0])),
+        lambda: kernels.row_keys_at(at, i["centre"], i["tilt"][1:], i["table"], i["keys"]),
+        lambda: ranked(i, tilt=i["tilt"][1:]),
+        lambda: ranked(i, table=i["table"][1:]),
+        lambda: ranked(i, table=i["table"] - np.int16(KEYS)),
+        lambda: ranked(i, weights=np.full(C, KINDS, np.uint8)),
+        lambda: ranked(i, weights=i["weights"][:0]),
+        lambda: ranked(i, order=i["order"] + KEYS),
+        lambda: ranked(i, order=np.concatenate([i["order"][:-1], i["order"][:1]])),
+        lambda: ranked(i, bits=i["bits"][1:]),
+        lambda: ranked(i, bits=i["bits"] - 2000),
+        lambda: ranked(i, bits=i["bits"] + (1 << 20)),
+        lambda: ranked(i, count=255),
+        lambda: ranked(i, count=0),
     ):
         with pytest.raises(ValueError):
             bad()

@@ -193,6 +193,22 @@ def test_a_gaussian_row_is_symmetric_and_leaves_its_tail_to_the_escape(scale):
     assert (plain * symbols**2).sum() / 65536 == pytest.approx(scale**2 + 1 / 12, rel=0.01, abs=0.09)
 
 
+@pytest.mark.parametrize(("scale", "mean"), [(0.3, 0.5), (0.3, -0.5), (3.0, 5.6), (24.0, -45.0)])
+def test_a_gaussian_row_lies_around_its_mean_and_reaches_as_far_on_both_sides_of_it(scale, mean):
+    made = CdfTables.gaussian([scale, scale], means=[mean, -mean])
+    row, mirrored = (made.row(i).astype(np.int64) for i in (0, 1))
+    assert abs(row[:-1] - mirrored[-2::-1]).max() <= 1
+    symbols = made.offsets[0] + np.arange(len(row) - 1)
+    assert (row[:-1] * symbols).sum() / 65536 == pytest.approx(mean, rel=0.01, abs=0.06)
+    assert row[-1] <= 4 + 1
+    assert min(symbols[-1], -symbols[0]) >= 1
+
+
+def test_as_many_means_as_scales():
+    with pytest.raises(ConfigError, match="2 scales and 1 means"):
+        CdfTables.gaussian([1.0, 2.0], means=[0.5])
+
+
 def test_a_scale_of_zero_is_a_certain_row():
     made = CdfTables.gaussian([0.0, 1.0])
     assert made.row(0).tolist() == [65536]
@@ -203,6 +219,12 @@ def test_a_scale_of_zero_is_a_certain_row():
 def test_gaussians_out_of_range_are_refused(scale, tail):
     with pytest.raises(ConfigError):
         CdfTables.gaussian([scale], tail)
+
+
+@pytest.mark.parametrize(("scale", "mean"), [(1.0, 17.0), (1.0, np.nan), (0.0, 0.1)])
+def test_means_out_of_range_are_refused(scale, mean):
+    with pytest.raises(ConfigError):
+        CdfTables.gaussian([scale], means=[mean])
 
 
 @own.settings(own.deterministic, max_examples=50)

@@ -14,16 +14,19 @@ from models.export.reference import evaluate
 from models.hierarchical.config import Config
 from PIL import Image
 
-from layercast.codecs.hierarchical.kernels import ROW_MIRROR, contexts
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR, contexts, mirror
 from layercast.codecs.hierarchical.model import surprises
+from layercast.codecs.hierarchical.walk import OFFSETS, base_keys
 from layercast.entropy import CdfTables
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("needs PyTorch: pip install torch==2.13.0", allow_module_level=True)
 
 import torch
+from models.export.export import base_rows
 from models.export.graph import Graph, Value
 from models.export.prior import PlaneGraphs, quality_basis
+from models.export.prior import head as export_head
 from models.hierarchical.codec import Codec, Cut, places, taken
 from models.hierarchical.fixed import (
     HIDDEN,
@@ -34,7 +37,7 @@ from models.hierarchical.fixed import (
     integers,
     set_exact,
 )
-from models.hierarchical.prior import SCALE, Known, PlanePrior, Trits, surprise
+from models.hierarchical.prior import SCALE, Head, Known, Level, PlanePrior, Trits, surprise
 from models.hierarchical.transforms import Analysis, Synthesis
 from models.training.data import Latents, Photographs
 from models.training.grow import take_in
@@ -132,6 +135,38 @@ def test_what_follows_a_class_is_exported_as_it_is_trained() -> None:
         integers = torch.round(value.permute(0, 2, 3, 1) * 16 + 128).numpy().astype(int)
         np.testing.assert_array_equal(exported[f"{name}n"], integers)
         assert (exported[f"{name}n"] != feeds[name]).mean() > 0.3
+
+
+def test_plane_0_is_coded_with_the_distribution_that_it_was_trained_with() -> None:
+    """Also to the negative side, where symbols are mirrored, and where a channel has no offset."""
+    torch.manual_seed(9)
+    head = Head(16, 7, 4)
+    with torch.no_grad():
+        for p in head.parameters():
+            p.copy_(torch.randn_like(p) * 0.3)
+        head.scale.conv.bias.fill_(3.0)
+    set_exact(head, True)
+    g = Graph("test", quality_basis(SMALL.knots))
+    export_head(g, head, g.input("x8", 16, STREAM), "8")
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 256, (1, 8, 8, 16)).astype(np.uint8)
+    exported = evaluate(g.model(), {"x8": x})
+    keys = base_keys(exported["scale8"], exported["offset8"])
+    assert (keys[..., :4] >= ROW_MIRROR).any()
+    assert (keys[..., 4:] % OFFSETS == 0).all()
+    symbols = rng.integers(-3, 4, keys.shape).astype(np.int32)
+    rows = (keys & (ROW_MIRROR - 1)).ravel()
+    tables = base_rows()
+    bits = tables.cost_bits(mirror(symbols.ravel(), keys.ravel()), rows)
+    with torch.no_grad():
+        scale, offset = head(channels_first(x))
+        symbol = torch.from_numpy(symbols.astype(np.float32)).permute(0, 3, 1, 2)
+        zero = torch.zeros_like(symbol)
+        level = Level(zero, scale * 2.0**SCALE.fraction, offset, 9 * symbol, symbol)
+        trained = level.bits(symbol, None).permute(0, 2, 3, 1).numpy().ravel()
+    likely = trained < 9  # beyond, rows hold at least 2**-16, and an escape
+    assert likely.mean() > 0.5
+    np.testing.assert_allclose(bits[likely], trained[likely], atol=0.02)
 
 
 def known_of(v: np.ndarray, e: np.ndarray) -> Known:

@@ -15,35 +15,32 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("needs PyTorch: pip install torch==2.13.0", allow_module_level=True)
 
 import torch
-from models.export.transforms import FastSynthesis, export_float, fix_shape
+from models.export.transforms import SynthesisGraph, export_float, fix_shape
 from models.hierarchical.codec import Codec, Cut
 from models.hierarchical.int8 import set_int8
-from models.hierarchical.transforms import Block, Synthesis
+from models.hierarchical.transforms import Block
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
 
 
-def random_synthesis() -> Synthesis:
-    torch.manual_seed(3)
-    synthesis = Synthesis(SMALL)
-    with torch.no_grad():
-        for p in synthesis.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    return synthesis
-
-
 @torch.no_grad()
 def test_exported_synthesis_paints_the_trained_picture() -> None:
-    synthesis = random_synthesis()
-    for name in ("u16", "u8", "u4"):  # the exported layers have one bias per channel, the mean of the four
-        bias = getattr(synthesis, name)[0].bias
-        bias.copy_(bias.view(-1, 4).mean(1, keepdim=True).expand(-1, 4).reshape(-1))
-    latents = tuple(torch.randn(2, c, s, 2 * s) for c, s in zip(SMALL.latents, (1, 2, 4), strict=True))
-    precision = torch.tensor([[0.9, 0.8, 0.7], [0.1, -0.5, -1.2]])
-    expected = synthesis(latents, precision)
-    assert expected.std() > 0.1
-    torch.testing.assert_close(FastSynthesis(synthesis)(latents, precision), expected, rtol=1e-4, atol=1e-5)
+    torch.manual_seed(3)
+    model = Codec(SMALL).eval()
+    for p in (*model.synthesis.parameters(), *model.gain):
+        p.add_(0.05 * torch.randn_like(p))
+    latents = tuple(4 * torch.randn(1, c, s, 2 * s) for c, s in zip(SMALL.latents, (1, 2, 4), strict=True))
+    for precision in ([0.9, 0.8, 0.7], [0.1, -0.5, -1.2]):
+        p, inverse_gain = torch.tensor([precision]), torch.tensor([0.05])
+        pixel = tuple(z * torch.exp(-g) * inverse_gain for z, g in zip(latents, model.gain, strict=True))
+        levels = 255 * model.synthesis(pixel, p)[0].permute(1, 2, 0)
+        expected = levels.clamp(0, 255)
+        assert expected.std() > 25
+        assert (levels < 0).any()
+        assert (levels > 255).any()
+        painted = SynthesisGraph(model)(*(z.permute(0, 2, 3, 1) for z in latents), p, inverse_gain)[0]
+        torch.testing.assert_close(painted.float(), expected, rtol=0, atol=0.501)
 
 
 def test_a_network_of_fixed_shape_computes_the_same_and_knows_every_size(tmp_path: Path) -> None:

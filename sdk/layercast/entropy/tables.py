@@ -166,24 +166,29 @@ class CdfTables:
         return cls.from_frequencies([to_frequencies(p) for p in probabilities], offsets, escaped)
 
     @classmethod
-    def gaussian(cls, scales: Sequence[float] | NDArray[Any], tail: float = 2.0**-14) -> CdfTables:
-        """One row per standard deviation: zero-mean Gaussians over unit bins, with an escape for the tails
-        (offline).
+    def gaussian(
+        cls,
+        scales: Sequence[float] | NDArray[Any],
+        tail: float = 2.0**-14,
+        means: Sequence[float] | NDArray[Any] | None = None,
+    ) -> CdfTables:
+        """One row per standard deviation: Gaussians over unit bins, with an escape for the tails (offline).
 
         Args:
             scales: standard deviations in quantiser steps, 0..4096; 0 makes a certain row that holds only
                 symbol 0.
             tail: the plain symbols of a row leave out at most this much probability; it becomes the escape's.
+            means: of the rows, in quantiser steps, at most 16 standard deviations from 0; None for 0.
 
         Raises:
-            ConfigError: a scale or tail out of range.
+            ConfigError: a scale, mean or tail out of range, or not as many means as scales.
         """
-        rows = [gaussian_probabilities(float(scale), tail) for scale in scales]
-        return cls.from_probabilities(
-            rows,
-            [-(len(row) // 2 - 1) if len(row) > 1 else 0 for row in rows],
-            [len(row) > 1 for row in rows],
-        )
+        means = np.zeros(len(scales)) if means is None else means
+        if len(means) != len(scales):
+            raise ConfigError(f"{len(scales)} scales and {len(means)} means")
+        made = [gaussian_probabilities(float(s), tail, float(m)) for s, m in zip(scales, means, strict=True)]
+        rows = [row for _, row in made]
+        return cls.from_probabilities(rows, [offset for offset, _ in made], [len(row) > 1 for row in rows])
 
     @classmethod
     def categorical(cls, probabilities: ArrayLike, offset: int = 0) -> CdfTables:

@@ -14,9 +14,16 @@ from layercast.transport.link import EOF
 from layercast.transport.status import OverLimitError
 from layercast.transport.stream import Clock, RelayStream
 
-ACK_DELAY_S = 0.05
-"""Acknowledgements wait so long for the next ones, seconds: every second frame at 30 frames/s has a message of its own
-less. A sender only holds its window against them, which is ten times as long."""
+ACK_DELAY_S = 0.15
+"""An acknowledgement waits so long for the next units, and the newest one speaks for all, seconds. A message of its own
+for every second frame at 30 frames/s was a third of what a sender costs a relay. A sender only holds its window against
+them: Window.max_age_s less this is what the way there and back may take."""
+
+ACK_FRAMES = 16
+"""Units that are acknowledged at once, well below Window.max_frames..."""
+
+ACK_BYTES = 1 << 20
+"""... and so many bytes, well below Window.max_bytes."""
 
 
 class Publisher:
@@ -33,7 +40,8 @@ class Publisher:
         self.wake = asyncio.Event()
         self.wake.set()
         self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
-        self._acks: list[pb.Ack] = []
+        self._newest: pb.Ack | None = None
+        self._owed_frames = self._owed_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._clock = clock
         self._max_bytes = limits.max_unit_bytes
@@ -55,8 +63,12 @@ class Publisher:
         while (unit := await context.read()) is not EOF:
             self._check(len(unit))
             frame = stream.publish(unit)
-            self._acks.append(make_ack(frame.header.frame_id, len(unit), self._clock()))
-            if self._timer is None:
+            self._newest = make_ack(frame.header.frame_id, len(unit), self._clock())
+            self._owed_frames += 1
+            self._owed_bytes += len(unit)
+            if self._owed_frames >= ACK_FRAMES or self._owed_bytes >= ACK_BYTES:
+                self.wake.set()
+            elif self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self.wake.set)
 
     async def send_feedback(self, context: Any, stream: RelayStream) -> None:
@@ -68,8 +80,8 @@ class Publisher:
             finally:
                 self._stop_timer()
             self.wake.clear()
-            feedback = pb.IngestFeedback(acks=self._acks)
-            self._acks.clear()
+            feedback = pb.IngestFeedback(acks=[] if self._newest is None else [self._newest])
+            self._newest, self._owed_frames, self._owed_bytes = None, 0, 0
             demand = stream.demand()
             if demand != told:
                 feedback.demand.CopyFrom(demand)

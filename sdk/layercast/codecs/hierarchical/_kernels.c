@@ -5,12 +5,17 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define KEYS 2048
 #define MIRROR 1024
 #define LOGITS 65536
 #define MAX_CHANNELS 1024
 #define ZERO 128
+#define SKIP 255
+#define ROUNDER 12582912.0f /* 1.5 * 2**23 */
+#define MAX_BITS (1 << 20) /* of an entry in a ranking: sums over all symbols times the classes stay below 2**63 */
 
 static int fits(const Py_buffer *b, Py_ssize_t items, size_t size, const char *name)
 {
@@ -33,26 +38,6 @@ static PyObject *finish(Py_buffer *buffers, int n, int checked, int inside)
     Py_RETURN_NONE;
 }
 
-static PyObject *row_keys(PyObject *self, PyObject *args)
-{
-    Py_buffer b[4];
-    (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3]))
-        return NULL;
-    Py_ssize_t n = b[0].len;
-    int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], LOGITS, 2, "table") && fits(&b[3], n, 2, "out");
-    if (checked) {
-        const uint8_t *centre = b[0].buf, *tilt = b[1].buf;
-        const int16_t *table = b[2].buf;
-        int16_t *out = b[3].buf;
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n; i++)
-            out[i] = table[centre[i] << 8 | tilt[i]];
-        Py_END_ALLOW_THREADS
-    }
-    return finish(b, 4, checked, 1);
-}
-
 static PyObject *row_keys_at(PyObject *self, PyObject *args)
 {
     Py_buffer b[6];
@@ -60,17 +45,17 @@ static PyObject *row_keys_at(PyObject *self, PyObject *args)
     (void)self;
     if (!PyArg_ParseTuple(args, "y*y*y*y*w*w*", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]))
         return NULL;
-    Py_ssize_t n = b[0].len / 8, size = b[1].len;
-    int checked = fits(&b[0], n, 8, "at") && fits(&b[2], size, 1, "tilt") && fits(&b[3], LOGITS, 2, "table") &&
+    Py_ssize_t n = b[0].len / 4, size = b[1].len;
+    int checked = fits(&b[0], n, 4, "at") && fits(&b[2], size, 1, "tilt") && fits(&b[3], LOGITS, 2, "table") &&
                   fits(&b[4], size, 2, "keys") && fits(&b[5], n, 2, "out");
     if (checked) {
-        const int64_t *at = b[0].buf;
+        const int32_t *at = b[0].buf;
         const uint8_t *centre = b[1].buf, *tilt = b[2].buf;
         const int16_t *table = b[3].buf;
         int16_t *keys = b[4].buf, *out = b[5].buf;
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < n && inside; i++) {
-            int64_t p = at[i];
+            int32_t p = at[i];
             if ((inside = p >= 0 && p < size))
                 keys[p] = out[i] = table[centre[p] << 8 | tilt[p]];
         }
@@ -94,73 +79,101 @@ static int entries(const Py_buffer *weights, Py_ssize_t n, Py_ssize_t size, int3
     return 1;
 }
 
-static PyObject *histogram(PyObject *self, PyObject *args)
+/* Class of worth of every table entry, SKIP where it is in none, from how often each occurs; the symbols of each class
+ * to `sizes`. Returns 0 if an entry of `order` is outside the table or comes twice, or `bits` are out of range. */
+static int classify(const Py_buffer *order, const int64_t *bits, const uint32_t *found, Py_ssize_t size, int count,
+                    uint8_t *table, int64_t *sizes)
 {
-    Py_buffer b[3];
-    int inside = 0;
-    int32_t begins[MAX_CHANNELS];
-    (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*w*", &b[0], &b[1], &b[2]))
-        return NULL;
-    Py_ssize_t n = b[0].len / 2, channels = b[1].len, size = b[2].len / 8;
-    int checked = fits(&b[0], n, 2, "keys") && fits(&b[2], size, 8, "out");
-    if (checked && (inside = entries(&b[1], n, size, begins))) {
-        const int16_t *keys = b[0].buf;
-        int64_t *out = b[2].buf;
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n && inside; i += channels)
-            for (Py_ssize_t c = 0; c < channels && (inside = (uint16_t)keys[i + c] < KEYS); c++)
-                out[begins[c] + keys[i + c]]++;
-        Py_END_ALLOW_THREADS
+    const int64_t *entry = order->buf;
+    Py_ssize_t entries = order->len / 8;
+    int64_t all = 0, so_far = 0;
+    for (Py_ssize_t e = 0; e < entries; e++) {
+        if (entry[e] < 0 || entry[e] >= size || bits[e] < 0 || bits[e] > MAX_BITS)
+            return 0;
+        all += found[entry[e]] * bits[e];
     }
-    return finish(b, 3, checked, inside);
+    memset(table, SKIP, (size_t)size);
+    for (Py_ssize_t e = 0; e < entries && all; e++) {
+        if (table[entry[e]] != SKIP)
+            return 0;
+        so_far += found[entry[e]] * bits[e];
+        int64_t number = so_far ? (so_far * count - 1) / all : 0;
+        table[entry[e]] = (uint8_t)number;
+        sizes[number] += found[entry[e]];
+    }
+    return 1;
 }
 
-static PyObject *group(PyObject *self, PyObject *args)
+static PyObject *rank(PyObject *self, PyObject *args)
 {
-    Py_buffer b[5];
-    int inside = 0;
+    Py_buffer b[8];
+    int inside = 0, kinds, count;
     int32_t begins[MAX_CHANNELS];
+    int64_t sizes[SKIP] = {0};
+    uint32_t *found = NULL;
+    uint8_t *classes = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*w*", &b[0], &b[1], &b[2], &b[3], &b[4]))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*iiw*w*", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &kinds, &count, &b[6],
+                          &b[7]))
         return NULL;
-    Py_ssize_t n = b[0].len / 2, channels = b[1].len, size = b[2].len, total = b[4].len / 8, counted = 0;
-    Py_ssize_t groups = b[3].len / 8;
-    int checked = fits(&b[0], n, 2, "keys") && fits(&b[3], groups, 8, "counts") && fits(&b[4], total, 8, "out");
-    if (checked && (inside = groups < 256 && entries(&b[1], n, size, begins))) {
-        const int16_t *keys = b[0].buf;
-        const uint8_t *table = b[2].buf;
-        const int64_t *counts = b[3].buf;
-        int64_t *next[256], *end[256], nowhere, step[256];
-        for (Py_ssize_t g = 0; g < 256; g++) { /* a group that does not exist is written to one place and stays */
-            next[g] = &nowhere;
-            end[g] = &nowhere + 1;
-            step[g] = 0;
+    Py_ssize_t n = b[0].len, channels = b[3].len, ordered = b[4].len / 8, size = (Py_ssize_t)kinds * KEYS;
+    int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], LOGITS, 2, "table") && fits(&b[4], ordered, 8, "order") &&
+                  fits(&b[5], ordered, 8, "bits") && fits(&b[6], n, 2, "keys") && fits(&b[7], n, 4, "out");
+    if (checked && (inside = kinds > 0 && kinds <= 256 && count > 0 && count < SKIP && n <= INT32_MAX &&
+                             entries(&b[3], n, size, begins))) {
+        found = calloc(2 * (size_t)size, sizeof *found);
+        classes = malloc((size_t)size);
+        if (!found || !classes) {
+            PyErr_NoMemory();
+            checked = 0;
         }
-        for (Py_ssize_t g = 0; g < groups && inside; g++) {
-            inside = counts[g] >= 0 && counts[g] <= total - counted;
-            next[g] = (int64_t *)b[4].buf + counted;
-            counted += inside ? counts[g] : 0;
-            end[g] = (int64_t *)b[4].buf + counted;
-            step[g] = 1;
-        }
-        inside = inside && counted == total;
+    }
+    if (checked && inside) {
+        const uint8_t *centre = b[0].buf, *tilt = b[1].buf;
+        const int16_t *table = b[2].buf;
+        int16_t *keys = b[6].buf;
+        int32_t *next[256];
+        /* Two: an increment would wait for the one before it, which is often of the same entry. */
+        uint32_t *counters[2] = {found, found + size};
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < n && inside; i += channels)
             for (Py_ssize_t c = 0; c < channels; c++) {
-                if (!(inside = (uint16_t)keys[i + c] < KEYS))
+                uint16_t key = (uint16_t)table[centre[i + c] << 8 | tilt[i + c]];
+                if (!(inside = key < KEYS))
                     break;
-                uint8_t g = table[begins[c] + keys[i + c]];
-                if (!(inside = next[g] < end[g]))
-                    break;
-                *next[g] = i + c;
-                next[g] += step[g];
+                keys[i + c] = (int16_t)key;
+                counters[c & 1][begins[c] + key]++;
             }
-        for (Py_ssize_t g = 0; g < groups && inside; g++)
-            inside = next[g] == end[g];
+        for (Py_ssize_t e = 0; e < size; e++)
+            found[e] += counters[1][e];
+        inside = inside && classify(&b[4], b[5].buf, found, size, count, classes, sizes);
+        if (inside) {
+            /* What is in no class is written as well, to one place that stays. */
+            int32_t nowhere, *at = b[7].buf;
+            Py_ssize_t step[256] = {0};
+            for (int g = 0; g < 256; g++)
+                next[g] = &nowhere;
+            for (int g = 0; g < count; g++) {
+                next[g] = at;
+                at += sizes[g];
+                step[g] = 1;
+            }
+            for (Py_ssize_t i = 0; i < n; i += channels)
+                for (Py_ssize_t c = 0; c < channels; c++) {
+                    uint8_t g = classes[begins[c] + keys[i + c]];
+                    *next[g] = (int32_t)(i + c);
+                    next[g] += step[g];
+                }
+        }
         Py_END_ALLOW_THREADS
     }
-    return finish(b, 5, checked, inside);
+    free(found);
+    free(classes);
+    PyObject *done = finish(b, 8, checked, inside), *list = done ? PyList_New(count) : NULL;
+    Py_XDECREF(done);
+    for (int g = 0; list && g < count; g++)
+        PyList_SET_ITEM(list, g, PyLong_FromLongLong(sizes[g]));
+    return list;
 }
 
 static PyObject *contexts(PyObject *self, PyObject *args)
@@ -199,12 +212,12 @@ static PyObject *learn(PyObject *self, PyObject *args)
     (void)self;
     if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*w*", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6]))
         return NULL;
-    Py_ssize_t n = b[0].len / 8, size = b[3].len / 2;
-    int checked = fits(&b[0], n, 8, "at") && fits(&b[1], n, 4, "symbols") && fits(&b[2], n, 2, "keys") &&
+    Py_ssize_t n = b[0].len / 4, size = b[3].len / 2;
+    int checked = fits(&b[0], n, 4, "at") && fits(&b[1], n, 4, "symbols") && fits(&b[2], n, 2, "keys") &&
                   fits(&b[3], size, 2, "values") && fits(&b[4], KEYS * 9, 1, "table") &&
                   fits(&b[5], size, 1, "trits") && fits(&b[6], size, 1, "surprise");
     if (checked) {
-        const int64_t *at = b[0].buf;
+        const int32_t *at = b[0].buf;
         const int32_t *symbols = b[1].buf;
         const int16_t *keys = b[2].buf, *values = b[3].buf;
         const uint8_t *table = b[4].buf;
@@ -212,7 +225,7 @@ static PyObject *learn(PyObject *self, PyObject *args)
         uint8_t *surprise = b[6].buf;
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < n && inside; i++) {
-            int64_t p = at[i];
+            int32_t p = at[i];
             int key = keys[i], trit = symbols[i];
             if (!(inside = p >= 0 && p < size && key >= 0 && key < KEYS && trit >= -1 && trit <= 1))
                 break;
@@ -226,11 +239,143 @@ static PyObject *learn(PyObject *self, PyObject *args)
     return finish(b, 7, checked, inside);
 }
 
+static PyObject *digits(PyObject *self, PyObject *args)
+{
+    Py_buffer b[4];
+    int limit;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*iw*w*w*", &b[0], &limit, &b[1], &b[2], &b[3]))
+        return NULL;
+    Py_ssize_t n = b[0].len / 4;
+    int checked = fits(&b[0], n, 4, "latents") && fits(&b[1], n, 2, "ninths") && fits(&b[2], n, 1, "thirds") &&
+                  fits(&b[3], n, 1, "ones");
+    int inside = limit >= 0 && limit <= INT16_MAX;
+    if (checked && inside) {
+        const float *restrict latents = b[0].buf;
+        int16_t *restrict ninths = b[1].buf;
+        int8_t *restrict thirds = b[2].buf, *restrict ones = b[3].buf;
+        const float most = (float)limit;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n; i++) {
+            float x = latents[i];
+            x = x > -most ? x : -most; /* also what is no number */
+            x = x < most ? x : most;
+            /* Rounded half to even: between 2**23 and 2**24 a float has no fraction left. */
+            x = (x + ROUNDER) - ROUNDER;
+            int32_t whole = (int32_t)x, sign = whole < 0 ? -1 : 1;
+            int32_t third = (whole + sign) / 3, ninth = (third + sign) / 3;
+            ninths[i] = (int16_t)ninth;
+            thirds[i] = (int8_t)(third - 3 * ninth);
+            ones[i] = (int8_t)(whole - 3 * third);
+        }
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 4, checked, inside);
+}
+
+static PyObject *squares(PyObject *self, PyObject *args)
+{
+    Py_buffer b[3];
+    float step;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*fw*w*", &b[0], &step, &b[1], &b[2]))
+        return NULL;
+    Py_ssize_t n = b[0].len / 4, channels = b[1].len / 8;
+    int checked = fits(&b[0], n, 4, "values") && fits(&b[1], channels, 8, "whole") &&
+                  fits(&b[2], channels, 8, "rest");
+    int inside = channels > 0 && n % channels == 0;
+    if (checked && inside) {
+        const float *restrict values = b[0].buf, part = 1 / step;
+        double *restrict whole = b[1].buf, *restrict rest = b[2].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n; i += channels)
+            for (Py_ssize_t c = 0; c < channels; c++) {
+                float x = values[i + c], left = x - ((x * part + ROUNDER) - ROUNDER) * step;
+                whole[c] += x * x;
+                rest[c] += left * left;
+            }
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 3, checked, inside);
+}
+
+static PyObject *symbols_at(PyObject *self, PyObject *args)
+{
+    Py_buffer b[4];
+    int inside = 1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3]))
+        return NULL;
+    Py_ssize_t n = b[0].len / 4, size = b[1].len;
+    int checked = fits(&b[0], n, 4, "at") && fits(&b[2], n, 2, "keys") && fits(&b[3], n, 4, "out");
+    if (checked) {
+        const int32_t *at = b[0].buf;
+        const int8_t *trits = b[1].buf;
+        const int16_t *keys = b[2].buf;
+        int32_t *out = b[3].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n && inside; i++)
+            if ((inside = at[i] >= 0 && at[i] < size))
+                out[i] = keys[i] >= MIRROR ? -trits[at[i]] : trits[at[i]];
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 4, checked, inside);
+}
+
+static PyObject *settle(PyObject *self, PyObject *args)
+{
+    Py_buffer b[4];
+    int inside = 1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3]))
+        return NULL;
+    Py_ssize_t n = b[0].len / 4, size = b[3].len;
+    int checked = fits(&b[0], n, 4, "at") && fits(&b[1], n, 4, "symbols") && fits(&b[2], n, 2, "keys");
+    if (checked) {
+        const int32_t *at = b[0].buf, *symbols = b[1].buf;
+        const int16_t *keys = b[2].buf;
+        int8_t *trits = b[3].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n && inside; i++)
+            if ((inside = at[i] >= 0 && at[i] < size))
+                trits[at[i]] = (int8_t)(keys[i] >= MIRROR ? -symbols[i] : symbols[i]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 4, checked, inside);
+}
+
+static PyObject *total(PyObject *self, PyObject *args)
+{
+    Py_buffer b[4];
+    int inside = 0;
+    int32_t begins[MAX_CHANNELS];
+    double sum = 0;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*", &b[0], &b[1], &b[2], &b[3]))
+        return NULL;
+    Py_ssize_t n = b[0].len / 4, channels = b[2].len, size = b[3].len / 4;
+    int checked = fits(&b[0], n, 4, "at") && fits(&b[1], n, 2, "keys") && fits(&b[3], size, 4, "table");
+    if (checked && (inside = entries(&b[2], channels, size, begins))) {
+        const int32_t *at = b[0].buf;
+        const int16_t *keys = b[1].buf;
+        const float *table = b[3].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n && inside; i++)
+            if ((inside = at[i] >= 0 && (uint16_t)keys[i] < KEYS))
+                sum += table[begins[at[i] % channels] + keys[i]];
+        Py_END_ALLOW_THREADS
+    }
+    PyObject *done = finish(b, 4, checked, inside);
+    Py_XDECREF(done);
+    return done ? PyFloat_FromDouble(sum) : NULL;
+}
+
 static PyMethodDef methods[] = {
-    {"row_keys", row_keys, METH_VARARGS, NULL},   {"row_keys_at", row_keys_at, METH_VARARGS, NULL},
-    {"histogram", histogram, METH_VARARGS, NULL}, {"group", group, METH_VARARGS, NULL},
-    {"contexts", contexts, METH_VARARGS, NULL},   {"learn", learn, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL}};
+    {"rank", rank, METH_VARARGS, NULL},         {"row_keys_at", row_keys_at, METH_VARARGS, NULL},
+    {"contexts", contexts, METH_VARARGS, NULL}, {"learn", learn, METH_VARARGS, NULL},
+    {"settle", settle, METH_VARARGS, NULL},     {"total", total, METH_VARARGS, NULL},
+    {"digits", digits, METH_VARARGS, NULL},     {"symbols_at", symbols_at, METH_VARARGS, NULL},
+    {"squares", squares, METH_VARARGS, NULL},   {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from layercast.codecs.hierarchical import kernels
 from layercast.codecs.hierarchical.walk import MEAN_UNIT, SYMBOL_LIMIT, Walk
 
 LIMIT = 9 * SYMBOL_LIMIT
@@ -26,13 +27,11 @@ class Digits:
         self._walk = walk
         whole = latents.copy()
         whole[: len(walk.mean)] -= walk.mean * np.float32(MEAN_UNIT)
-        np.clip(np.rint(whole, out=whole), -LIMIT, LIMIT, out=whole)
-        thirds, ninths = (np.rint(whole * np.float32(1 / n)) for n in (3, 9))
-        self._planes = [x.astype(np.int16) for x in (ninths, thirds - 3 * ninths, whole - 3 * thirds)]
+        self._nines, *self._trits = kernels.digits(whole, LIMIT)
 
     def symbols(self) -> NDArray[np.int32]:
         """Symbols of the layer that the walk's `rows` has just described, (N,) int32."""
         walk = self._walk
         if walk.layer < walk.parts:
-            return walk.part(self._planes[0], walk.layer).ravel().astype(np.int32)
-        return walk.mirror(self._planes[walk.plane].take(walk.chosen).astype(np.int32))
+            return walk.mirror(walk.part(self._nines, walk.layer).ravel().astype(np.int32))
+        return walk.symbols_of(self._trits[walk.plane - 1])

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROW_MIRROR = 1024
+MIRROR_BIT = 10
+ROW_MIRROR = 1 << MIRROR_BIT
 """Flag on a row key: the trit is mirrored."""
 
 KEYS = 2 * ROW_MIRROR
 """Row keys are below this."""
+
+SKIP = 255
+"""Class of a trit that is not coded."""
 
 ZERO = 128
 """What a signed zero is in the networks' uint8 tensors."""
@@ -33,10 +37,6 @@ def row_keys(
     centre: NDArray[np.uint8], tilt: NDArray[np.uint8], table: NDArray[np.int16]
 ) -> NDArray[np.int16]:
     """Row keys of trits with these logits, (N,); table (65536,) by `centre << 8 | tilt`."""
-    if _compiled:
-        out = np.empty(len(centre), np.int16)
-        _compiled.row_keys(centre, tilt, table, out)
-        return out
     logits = centre * np.uint16(256)
     logits |= tilt
     keys: NDArray[np.int16] = table.take(logits)
@@ -44,7 +44,7 @@ def row_keys(
 
 
 def row_keys_at(
-    at: NDArray[np.int64],
+    at: NDArray[np.int32],
     centre: NDArray[np.uint8],
     tilt: NDArray[np.uint8],
     table: NDArray[np.int16],
@@ -59,26 +59,52 @@ def row_keys_at(
     return new
 
 
-def histogram(keys: NDArray[np.int16], weights: NDArray[np.uint8], kinds: int) -> NDArray[np.int64]:
-    """(kinds * KEYS,) how often each `weight * KEYS + key` occurs; weights (C,) by channel, below `kinds`."""
+def rank(
+    logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    table: NDArray[np.int16],
+    weights: NDArray[np.uint8],
+    order: tuple[NDArray[np.int64], NDArray[np.int64]],
+    kinds: int,
+    count: int,
+) -> tuple[NDArray[np.int16], list[NDArray[np.int32]]]:
+    """Row keys of trits, and their classes of worth, the worthiest first; every class holds the same expected bits.
+
+    Args:
+        logits: centre and tilt of every trit, (N,) each, channels last.
+        table: see `row_keys`.
+        weights: (C,) channel weights, below `kinds`.
+        order: (entries,) each: `weight * KEYS + key` in descending order of worth, and the expected bits of a trit of
+            each, in integers up to 2**20. What is not in it is in no class.
+        kinds: how many channel weights there are.
+        count: of classes.
+
+    Returns:
+        Keys (N,), and the positions of the trits of each class, ascending.
+    """
     if _compiled:
-        out = np.zeros(kinds * KEYS, np.int64)
-        _compiled.histogram(keys, weights, out)
-        return out
-    return np.bincount(_index(keys, weights), minlength=kinds * KEYS)
+        keys, at = np.empty(len(logits[0]), np.int16), np.empty(len(logits[0]), np.int32)
+        sizes = _compiled.rank(*logits, table, weights, *order, kinds, count, keys, at)
+        ends = np.cumsum(sizes)
+        return keys, np.split(at[: ends[-1]], ends[:-1])
+    keys = row_keys(*logits, table)
+    index = (keys.reshape(-1, len(weights)) + KEYS * weights.astype(np.int64)).ravel()
+    entries, bits = order
+    spent = np.cumsum(np.bincount(index, minlength=kinds * KEYS).take(entries) * bits)
+    classes = np.full(kinds * KEYS, SKIP, np.uint8)
+    if len(spent) and spent[-1]:
+        classes[entries] = np.maximum(spent * count - 1, 0) // spent[-1]
+    found = classes.take(index)
+    return keys, [np.flatnonzero(found == number).astype(np.int32) for number in range(count)]
 
 
-def group(
-    keys: NDArray[np.int16], weights: NDArray[np.uint8], table: NDArray[np.uint8], counts: NDArray[np.int64]
-) -> list[NDArray[np.int64]]:
-    """Positions of the symbols of each group, ascending; a symbol's group is the table's entry at
-    `weight * KEYS + key`, and there are `counts` of each."""
+def total(
+    at: NDArray[np.int32], keys: NDArray[np.int16], weights: NDArray[np.uint8], table: NDArray[np.float32]
+) -> float:
+    """Sum of the table's entries at `weight * KEYS + key` over symbols at some positions (M,) with these keys."""
     if _compiled:
-        out = np.empty(int(counts.sum()), np.int64)
-        _compiled.group(keys, weights, table, counts, out)
-        return np.split(out, np.cumsum(counts)[:-1])
-    groups = table.take(_index(keys, weights))
-    return [np.flatnonzero(groups == number) for number in range(len(counts))]
+        return float(_compiled.total(at, keys, weights, table))
+    begins = weights.astype(np.int64) * KEYS
+    return float(table.take(begins.take(at % len(weights)) + keys).sum(dtype=np.float64))
 
 
 def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:
@@ -108,8 +134,60 @@ def context_quarters(values: NDArray[np.int16]) -> NDArray[np.uint8]:
     return context
 
 
+def digits(
+    latents: NDArray[np.float32], limit: int
+) -> tuple[NDArray[np.int16], NDArray[np.int8], NDArray[np.int8]]:
+    """Nearest integers of latents (N,), clipped to -limit..limit, in balanced ternary: how many nines, and the trits of
+    the threes and the ones. What is no number is -limit."""
+    n = len(latents)
+    if _compiled:
+        planes = np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int8)
+        _compiled.digits(latents, limit, *planes)
+        return planes
+    whole = np.clip(np.rint(np.nan_to_num(latents, nan=-limit)), -limit, limit).astype(np.int32)
+    thirds, ninths = ((2 * whole + n) // (2 * n) for n in (3, 9))
+    return (
+        ninths.astype(np.int16),
+        (thirds - 3 * ninths).astype(np.int8),
+        (whole - 3 * thirds).astype(np.int8),
+    )
+
+
+def squares(
+    values: NDArray[np.float32], channels: int, step: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of squares by channel, (channels,) each: of values (N,), and of what is left when they are rounded to
+    multiples of `step`."""
+    if _compiled:
+        sums = np.zeros(channels), np.zeros(channels)
+        _compiled.squares(values, step, *sums)
+        return sums
+    left = values - np.rint(values * np.float32(1 / step)) * np.float32(step)
+    whole, rest = (np.square(x.reshape(-1, channels)).sum(0, np.float64) for x in (values, left))
+    return whole, rest
+
+
+def symbols_at(at: NDArray[np.int32], trits: NDArray[np.int8], keys: NDArray[np.int16]) -> NDArray[np.int32]:
+    """Symbols of the trits (N,) at some positions (M,), mirrored where their key says so."""
+    if _compiled:
+        out = np.empty(len(at), np.int32)
+        _compiled.symbols_at(at, trits, keys, out)
+        return out
+    return mirror(trits.take(at).astype(np.int32), keys)
+
+
+def settle(
+    at: NDArray[np.int32], symbols: NDArray[np.int32], keys: NDArray[np.int16], trits: NDArray[np.int8]
+) -> None:
+    """Put the trits that symbols (M,) at some positions stand for into `trits` (N,), mirrored where a key says so."""
+    if _compiled:
+        _compiled.settle(at, symbols, keys, trits)
+        return
+    trits[at] = mirror(symbols, keys)
+
+
 def learn(
-    at: NDArray[np.int64],
+    at: NDArray[np.int32],
     symbols: NDArray[np.int32],
     keys: NDArray[np.int16],
     values: NDArray[np.int16],
@@ -117,8 +195,7 @@ def learn(
     trits: NDArray[np.int8],
     surprise: NDArray[np.uint8],
 ) -> None:
-    """Put the trits that symbols (M,) at some positions stand for into `trits` (N,), mirrored where their key says so,
-    and into `surprise` (N,) the table's entry at `9 key + 3 trit + sign of the value + 4`."""
+    """`settle`, and into `surprise` (N,) the table's entry at `9 key + 3 trit + sign of the value + 4`."""
     if _compiled:
         _compiled.learn(at, symbols, keys, values, table, trits, surprise)
         return
@@ -129,11 +206,6 @@ def learn(
 
 def mirror(symbols: NDArray[np.int32], keys: NDArray[np.int16]) -> NDArray[np.int32]:
     """Symbols, mirrored where their key says so (an involution)."""
-    flags = -(keys // np.int16(ROW_MIRROR))  # 0 or -1: in two's complement, x ^ -1 is -x - 1
+    flags = -(keys >> np.int16(MIRROR_BIT))  # 0 or -1: in two's complement, x ^ -1 is -x - 1
     mirrored: NDArray[np.int32] = (symbols ^ flags) - flags
     return mirrored
-
-
-def _index(keys: NDArray[np.int16], weights: NDArray[np.uint8]) -> NDArray[Any]:
-    by_channel = keys.reshape(-1, len(weights)) + KEYS * weights.astype(np.int64)
-    return by_channel.ravel()

@@ -8,8 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from layercast.codecs.hierarchical import kernels
 from layercast.codecs.hierarchical.model import Model
-from layercast.codecs.hierarchical.walk import MEAN_UNIT, STRIDE, Walk
+from layercast.codecs.hierarchical.walk import MEAN_UNIT, STEPS, STRIDE, Walk
 
 
 class Meter:
@@ -24,34 +25,35 @@ class Meter:
         step = math.exp(-model.log_gain(quality_index))
         h, w = walk.grid
         self._unit = step * step / (3.0 * h * w * STRIDE * STRIDE)
-        self._weight = model.latent_energy
-        self._removed: list[float] = []
+        self._weights = np.split(model.latent_energy, np.cumsum([s[3] for s in walk.shapes])[:-1])
+        removed = self._removed_by_plane_0()
+        ends = np.cumsum([0, *(s[3] for s in walk.shapes[:2]), *model.groups]).tolist()
+        self._removed = [float(removed[a:b].sum()) for a, b in itertools.pairwise(ends)]
 
     def before_put(self) -> None:
         """Note what the layer that is about to be put removes."""
-        walk = self._walk
-        if walk.layer >= walk.parts:
-            self._removed.append(walk.expected_removal())
-            return
-        truth = walk.part(self._latents, walk.layer)
-        error = truth
-        if walk.layer == 0:
-            error = truth - walk.mean.reshape(truth.shape) * np.float32(MEAN_UNIT)
-        error = error - np.rint(error * np.float32(1 / 9)) * np.float32(9)
-        weight = self._channels(walk.layer)
-        self._removed.append(energy(truth, weight) - energy(error, weight))
+        if self._walk.layer >= self._walk.parts:
+            self._removed.append(self._walk.expected_removal())
 
-    def _channels(self, part: int) -> NDArray[np.float32]:
-        c = [s[3] for s in self._walk.shapes]
-        ends = np.cumsum([0, *c[:2], *self._walk.model.groups]).tolist()
-        return self._weight[ends[part] : ends[part + 1]]
+    def _removed_by_plane_0(self) -> NDArray[np.float64]:
+        """By channel of all levels."""
+        removed = []
+        for i, truth in enumerate(self._walk.levels(self._latents)):
+            flat = truth.ravel()
+            before, after = kernels.squares(flat, truth.shape[3], STEPS[0])
+            if i == 0:  # before it the picture is grey, and its grid begins at the mean
+                flat = flat - self._walk.mean * np.float32(MEAN_UNIT)
+                _, after = kernels.squares(flat, truth.shape[3], STEPS[0])
+            removed.append((before - after) * self._weights[i])
+        return np.concatenate(removed)
 
     def gains(self) -> tuple[float, ...]:
         """PSNR in dB that each layer adds, >= 0; the first counts from a mid-grey picture."""
         known, _ = self._walk.known()
         left = 0.0
-        for i, (level, truth) in enumerate(zip(known, self._walk.levels(self._latents), strict=True)):
-            left += energy(level - truth, self._channels(i) if i < 2 else self._weight[-level.shape[3] :])
+        for level, truth, weight in zip(known, self._walk.levels(self._latents), self._weights, strict=True):
+            squares, _ = kernels.squares((level - truth).ravel(), len(weight), STEPS[-1])
+            left += float(np.dot(squares, weight))
         psnr = []
         for removed in reversed(self._removed):
             psnr.append(-10 * math.log10(max(left * self._unit, 1e-7)))
@@ -59,9 +61,3 @@ class Meter:
         psnr.append(-10 * math.log10(max(left * self._unit, 1e-7)))
         psnr.reverse()
         return tuple(max(0.0, after - before) for before, after in itertools.pairwise(psnr))
-
-
-def energy(values: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
-    """Sum of the squares of values (..., C), weighted by channel."""
-    rows = values.reshape(-1, len(weight))
-    return float(np.dot(np.einsum("ij,ij->j", rows, rows), weight))

@@ -29,14 +29,10 @@ DEFAULT_ENTRY = "hierarchical-1"
 
 GROUP_LETTERS = "abcdefgh"
 
-FORMAT = 3
+FORMAT = 4
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
 TRANSFORMS = ("analysis", "synthesis")
-
-
-SKIP = 255
-"""Class of a trit that is not coded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +52,15 @@ class Ranking:
     kinds: int
 
     def classes(
-        self, keys: NDArray[np.int16], weights: NDArray[np.uint8], count: int
-    ) -> list[NDArray[np.int64]]:
-        """Positions of the trits of each class of worth, the worthiest first; every class holds the same expected
-        bits, and what is near-certain is in none.
-
-        In integers, so that both ends find the same.
-
-        Args:
-            keys: (N,) row keys, channels last.
-            weights: (C,) channel weights, below `kinds`.
-            count: of classes.
-        """
-        found = kernels.histogram(keys, weights, self.kinds).take(self.order)
-        bits = np.cumsum(found * self.bits)
-        table = np.full(self.kinds * KEYS, SKIP, np.uint8)
-        sizes = np.zeros(count, np.int64)
-        if len(bits) and bits[-1]:
-            numbers = np.maximum(bits * count - 1, 0) // bits[-1]
-            table[self.order] = numbers
-            np.add.at(sizes, numbers, found)
-        return kernels.group(keys, weights, table, sizes)
+        self,
+        logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+        table: NDArray[np.int16],
+        weights: NDArray[np.uint8],
+        count: int,
+    ) -> tuple[NDArray[np.int16], list[NDArray[np.int32]]]:
+        """Row keys, and positions of the trits of each class of worth, as `kernels.rank`; what is near-certain is in
+        none. In integers, so that both ends find the same."""
+        return kernels.rank(logits, table, weights, (self.order, self.bits), self.kinds, count)
 
 
 def prior_networks(groups: int, classes: tuple[int, int]) -> tuple[str, ...]:

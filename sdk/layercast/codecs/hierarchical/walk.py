@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR, ZERO
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR, ZERO
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
 from layercast.entropy import CdfTables
 
@@ -35,6 +34,9 @@ STRIDE = 32
 """Pictures are padded to multiples of this by repeating their last row and column."""
 
 STEPS = (9, 3, 1)
+
+OFFSETS = 16
+"""Rows of plane 0's tables for each scale index: by the magnitude of the distribution's offset from 0."""
 
 
 def layer_table(model: Model) -> tuple[LayerInfo, ...]:
@@ -66,6 +68,20 @@ def context_value(value: NDArray[np.int16], mean: NDArray[np.int16], steps: int)
     return context
 
 
+def base_keys(scale: NDArray[np.uint8], offset: NDArray[np.uint8] | None) -> NDArray[np.int16]:
+    """Row keys of plane 0's symbols.
+
+    Args:
+        scale: (..., C) scale indices.
+        offset: (..., M) offsets of the first M channels as the networks give them; the others have none.
+    """
+    keys: NDArray[np.int16] = np.multiply(scale, OFFSETS, dtype=np.int16)
+    if offset is not None:
+        signed = offset.astype(np.int16) - np.int16(ZERO)
+        keys[..., : offset.shape[-1]] += np.abs(signed) + np.int16(ROW_MIRROR) * (signed < 0)
+    return keys
+
+
 class Walk:
     """State of one frame.
 
@@ -95,8 +111,9 @@ class Walk:
         self.value: NDArray[np.int16] = np.zeros(total, np.int16)
         self.scale: NDArray[np.uint8] = np.zeros(total, np.uint8)
         self._begin = 0  # of stride 8, or of everything; the layer's symbols lie at `_places` from there
-        self._places: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._places: NDArray[np.int32] = np.zeros(0, np.int32)
         self.chosen_keys: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._mirrors = False  # whether any of plane 0's keys can say so
         self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
         self._context: dict[str, NDArray[Any]] = {}
@@ -105,18 +122,9 @@ class Walk:
         self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
         self._centre: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._classes: list[NDArray[np.int64]] = []
+        self._classes: list[NDArray[np.int32]] = []
         self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._before: dict[str, NDArray[np.uint8]] = {}
-
-    @cached_property
-    def weights(self) -> NDArray[np.int64]:
-        """KEYS times the channel weight of every symbol."""
-        flat = np.empty(self.bounds[-1], np.int64)
-        ends = np.cumsum([s[3] for s in self.shapes])[:-1]
-        for level, weights in zip(self.levels(flat), np.split(self.model.channel_weight, ends), strict=True):
-            level[:] = weights.astype(np.int64) * KEYS
-        return flat
 
     def levels(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
         """Views of a flat array, one (1, H, W, C) per level that it reaches to."""
@@ -142,40 +150,47 @@ class Walk:
                 self._run_networks(plane, number)
                 self._choose(number)
             self._open = True
-        if plane == 0:
-            return self.part(self.scale, number).ravel(), self.model.base_tables
-        return self.chosen_keys & (ROW_MIRROR - 1), self.model.trit_tables
+        tables = self.model.trit_tables if plane else self.model.base_tables
+        return self.chosen_keys & (ROW_MIRROR - 1), tables
 
-    @property
-    def chosen(self) -> NDArray[np.int64]:
-        """Positions of the symbols of the layer that `rows` described, from plane 1 on."""
-        return self._places + self._begin
+    def symbols_of(self, trits: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Symbols of the layer that `rows` described, from plane 1 on; trits: of the plane, flat."""
+        return kernels.symbols_at(self._places, trits[self._begin :], self.chosen_keys)
 
-    def mirror(self, trits: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Trits as the tables count them: mirrored where the row's tilt is negative (an involution)."""
-        return kernels.mirror(trits, self.chosen_keys)
+    def mirror(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Plane 0's symbols as its tables count them: mirrored where an offset is negative (an involution)."""
+        return kernels.mirror(symbols, self.chosen_keys) if self._mirrors else symbols
 
     def expected_removal(self) -> float:
         """Distortion that the trits of the layer that `rows` described are expected to remove, in pixel units
         times the squared final step, from the tables alone."""
+        places, keys, table = self._places, self.chosen_keys, self.model.trit_energy
+        c32, c16, _ = self.model.latents
+        top, middle, fine = np.split(self.model.channel_weight, (c32, c32 + c16))
+        if self._begin:
+            removed = kernels.total(places, keys, fine, table)
+        else:
+            below = int(np.searchsorted(places, self.bounds[1]))
+            removed = kernels.total(places[:below], keys[:below], top, table)
+            removed += kernels.total(places[below:] - np.int32(self.bounds[1]), keys[below:], middle, table)
         step = STEPS[self.plane]
-        index = self.weights.take(self.chosen) + self.chosen_keys
-        return float(self.model.trit_energy.take(index).sum()) * step * step
+        return removed * step * step
 
     def put(self, symbols: NDArray[np.int32]) -> None:
         """Take the layer's symbols, (N,) int32, and go on to the next layer."""
         plane, number = self._steps[self.layer]
         if plane == 0:
             part = self.part(self.value, number)
-            part[:] = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).reshape(part.shape)
+            part[:] = np.clip(self.mirror(symbols), -SYMBOL_LIMIT, SYMBOL_LIMIT).reshape(part.shape)
         else:
-            if number:
-                fine, table = self._fine, self.model.surprise
-                known = self.value[fine], table, self._trits[fine], self._surprise
+            last = number == self.model.classes[plane - 1]
+            trits = self._trits[self._begin :]
+            if number and not last:
+                known = self.value[self._fine], self.model.surprise, trits, self._surprise
                 kernels.learn(self._places, symbols, self.chosen_keys, *known)
-            else:
-                self._trits[self._places] = self.mirror(symbols)
-            if number == self.model.classes[plane - 1]:
+            else:  # nothing in this plane asks how much they surprise
+                kernels.settle(self._places, symbols, self.chosen_keys, trits)
+            if last:
                 self.value += self._trits
                 self._trits = np.zeros(0, np.int8)
         self.layer += 1
@@ -183,7 +198,7 @@ class Walk:
 
     def state(self) -> bytes:
         """Everything that both ends must agree on, as bytes."""
-        arrays = (self.value, self._trits, self.mean, self.scale, self._keys)
+        arrays = (self.value, self._trits, self.mean, self.scale, self._keys, self.chosen_keys)
         return b"".join(a.tobytes() for a in arrays)
 
     @property
@@ -199,7 +214,9 @@ class Walk:
 
     def _enter_part(self, part: int) -> None:
         if part == 0:
-            self.levels(self.scale)[0][:] = self.model.top_scale[self.quality]
+            top = self.part(self.scale, 0)
+            top[:] = self.model.top_scale[self.quality]
+            self.chosen_keys, self._mirrors = base_keys(top, None).ravel(), False
             return
         before = self.part(self.value, part - 1)
         if part == 1:
@@ -212,7 +229,10 @@ class Walk:
             name = f"base8{GROUP_LETTERS[part - 2]}"
             known = np.ascontiguousarray(kernels.context_quarters(before))
             out = self.model.prior(name, self.quality, x8=self._context["x8n"], c8=known)
-        self.part(self.scale, part)[:] = out["scale16" if part == 1 else "scale8"]
+        level = "16" if part == 1 else "8"
+        scale, offset = out.pop(f"scale{level}"), out.pop(f"offset{level}", None)
+        self.part(self.scale, part)[:] = scale
+        self.chosen_keys, self._mirrors = base_keys(scale, offset).ravel(), offset is not None
         self._context |= out
 
     def _run_networks(self, plane: int, number: int) -> None:
@@ -228,7 +248,7 @@ class Walk:
         """Find the symbols of layer `number` of the present plane."""
         if number == 0:
             coded = self.model.rankings[self.plane - 1].coded.take(self._keys[self._coarse])
-            self._places, self._begin = np.flatnonzero(coded), 0
+            self._places, self._begin = np.flatnonzero(coded).astype(np.int32), 0
         else:
             self._places, self._begin = self._classes[number - 1], self.bounds[2]
         keys = self._keys[self._begin :]
@@ -288,12 +308,11 @@ class Walk:
         now = {n: x for n, x in self._known(self._coarse, 3**plane).items() if n[0] in "cs"}
         out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
         self._context, self._networks = out, 2
-        centre, tilt = out["centre8"].ravel(), out["tilt8"].ravel()
-        keys = kernels.row_keys(centre, tilt, self.model.key_table)
-        self._keys[self._fine], self._centre[self._fine] = keys, centre
+        logits = out["centre8"].ravel(), out["tilt8"].ravel()
         weights = self.model.channel_weight[-self.shapes[2][3] :]
-        count = self.model.classes[plane - 1]
-        self._classes = self.model.rankings[plane - 1].classes(keys, weights, count)
+        ranking, count = self.model.rankings[plane - 1], self.model.classes[plane - 1]
+        keys, self._classes = ranking.classes(logits, self.model.key_table, weights, count)
+        self._keys[self._fine], self._centre[self._fine] = keys, logits[0]
         self._surprise = np.full(len(keys), ZERO, np.uint8)
 
     def _follow(self, number: int) -> None:
