@@ -243,9 +243,10 @@ class Counts:
             p = frequency / frequency.sum() * BASE_COUNT
             inner = len(p) - 1
             for symbol, n in counted.items():
-                for s in (symbol,) if i % OFFSETS else (symbol, -symbol):
+                alike = (symbol,) if i % OFFSETS else (symbol, -symbol)
+                for s in alike:
                     at = s - int(plain.offsets[i])
-                    p[at if 0 <= at < inner else inner] += n if i % OFFSETS else n / 2
+                    p[at if 0 <= at < inner else inner] += n / len(alike)
             rows.append(p / p.sum())
         return CdfTables.from_probabilities(rows, plain.offsets, escaped=True)
 

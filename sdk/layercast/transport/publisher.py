@@ -40,7 +40,7 @@ class Publisher:
         self.wake = asyncio.Event()
         self.wake.set()
         self.ended: asyncio.Future[LayercastError] = asyncio.get_running_loop().create_future()
-        self._newest: pb.Ack | None = None
+        self._newest: tuple[int, int, float] | None = None  # frame id, bytes, arrival
         self._owed_frames = self._owed_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._clock = clock
@@ -63,7 +63,7 @@ class Publisher:
         while (unit := await context.read()) is not EOF:
             self._check(len(unit))
             frame = stream.publish(unit)
-            self._newest = make_ack(frame.header.frame_id, len(unit), self._clock())
+            self._newest = frame.header.frame_id, len(unit), self._clock()
             self._owed_frames += 1
             self._owed_bytes += len(unit)
             if self._owed_frames >= ACK_FRAMES or self._owed_bytes >= ACK_BYTES:
@@ -80,7 +80,7 @@ class Publisher:
             finally:
                 self._stop_timer()
             self.wake.clear()
-            feedback = pb.IngestFeedback(acks=[] if self._newest is None else [self._newest])
+            feedback = pb.IngestFeedback(acks=[] if self._newest is None else [make_ack(*self._newest)])
             self._newest, self._owed_frames, self._owed_bytes = None, 0, 0
             demand = stream.demand()
             if demand != told:

@@ -145,7 +145,7 @@ def digits(
         _compiled.digits(latents, limit, *planes)
         return planes
     whole = np.clip(np.rint(np.nan_to_num(latents, nan=-limit)), -limit, limit).astype(np.int32)
-    thirds, ninths = ((2 * whole + n) // (2 * n) for n in (3, 9))
+    thirds, ninths = ((2 * whole + step) // (2 * step) for step in (3, 9))
     return (
         ninths.astype(np.int16),
         (thirds - 3 * ninths).astype(np.int8),
@@ -199,8 +199,8 @@ def learn(
     if _compiled:
         _compiled.learn(at, symbols, keys, values, table, trits, surprise)
         return
-    new = mirror(symbols, keys).astype(np.int8)
-    trits[at] = new
+    settle(at, symbols, keys, trits)
+    new = trits.take(at)
     surprise[at] = table.take(keys * np.int16(9) + new * np.int8(3) + np.sign(values.take(at)) + np.int16(4))
 
 
