@@ -1,4 +1,4 @@
-"""The prior's integers are the same on every machine: ONNX Runtime against int64 arithmetic, bit for bit."""
+"""The prior's integers are the same on every machine: ONNX Runtime and programs against int64 arithmetic, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import pytest
 from models.export.reference import evaluate
 
 from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, prior_networks
+from layercast.runtime.exact import INSTRUCTIONS, ExactNetwork
 
 ZOO = resources.files("layercast.zoo") / DEFAULT_ENTRY
 CONFIG = json.loads((ZOO / "manifest.json").read_bytes())["config"]
 PRIOR_NETWORKS = prior_networks(len(CONFIG["groups"]), CONFIG["classes"])
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 SIZES = ((1, 1), (3, 2), (2, 5))
+KINDS = ("random", "all zero", "all max")
 
 
 def stride(name: str) -> int:
@@ -46,7 +48,7 @@ def feeds(model: onnx.ModelProto, size: tuple[int, int], kind: str) -> dict[str,
 
 
 @pytest.mark.parametrize("name", PRIOR_NETWORKS)
-@pytest.mark.parametrize("kind", ["random", "all zero", "all max"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_onnx_runtime_gives_the_integers_of_int64(name: str, kind: str) -> None:
     data = (ZOO / f"{name}.onnx").read_bytes()
     model = onnx.load_from_string(data)
@@ -66,6 +68,28 @@ def test_onnx_runtime_gives_the_integers_of_int64(name: str, kind: str) -> None:
                     np.testing.assert_array_equal(
                         value, expected[output], f"{output} {level} {threads} {size}"
                     )
+
+
+@pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
+@pytest.mark.parametrize("name", PRIOR_NETWORKS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_programs_give_the_integers_of_int64(name: str, kind: str) -> None:
+    data = (ZOO / f"{name}.onnx").read_bytes()
+    model = onnx.load_from_string(data)
+    for size in SIZES if kind == "random" else SIZES[1:2]:
+        inputs = feeds(model, size, kind)
+        expected = evaluate(model, inputs)
+        del expected["largest"]
+        for instructions in INSTRUCTIONS:
+            for threads in (1, 2, 3):
+                network = ExactNetwork(data, name, threads, instructions)
+                for _ in range(2):  # in new memory, and in what the first run left
+                    found = network.run(inputs)
+                    assert found.keys() == expected.keys()
+                    for output, value in found.items():
+                        np.testing.assert_array_equal(
+                            value, expected[output], f"{output} {instructions} {threads} {size}"
+                        )
 
 
 @pytest.mark.parametrize("name", PRIOR_NETWORKS)

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 from layercast.runtime.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from layercast.runtime.exact import ExactNetwork, exact_network
     from layercast.runtime.session import Session, SessionOptions, choose_provider
 
-__all__ = ["Session", "SessionOptions", "choose_provider", "keep_freed_memory"]
+__all__ = [
+    "ExactNetwork",
+    "Session",
+    "SessionOptions",
+    "choose_provider",
+    "exact_network",
+    "keep_freed_memory",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from layercast.runtime import session
+    from layercast.runtime import exact, session
 
-    return getattr(session, name)
+    return getattr(exact if hasattr(exact, name) else session, name)

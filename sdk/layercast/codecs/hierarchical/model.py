@@ -21,7 +21,7 @@ from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
-from layercast.runtime import Session, SessionOptions, keep_freed_memory
+from layercast.runtime import ExactNetwork, Session, SessionOptions, exact_network, keep_freed_memory
 from layercast.runtime.session import MAX_MODEL_BYTES
 
 DEFAULT_ENTRY = "hierarchical-1"
@@ -119,10 +119,10 @@ class Model:
         self._prior_options = SessionOptions("CPU", self.options.threads, self.options.optimise)
 
     @cached_property
-    def networks(self) -> Mapping[str, Session]:
+    def networks(self) -> Mapping[str, Session | ExactNetwork]:
         """The exact prior's networks, loaded at first use."""
         return {
-            name: Session(self.files.read(f"{name}.onnx"), name, self._prior_options)
+            name: exact_network(self.files.read(f"{name}.onnx"), name, self._prior_options)
             for name in self.prior_networks
         }
 

@@ -1,0 +1,43 @@
+/* What a program is made of. `exact.py` writes these structures as rows of int64, in the same order. */
+#ifndef LAYERCAST_OPERATION_H
+#define LAYERCAST_OPERATION_H
+
+#include <stdint.h>
+
+#define MAX_SOURCES 2
+#define LANES 16 /* channels that are computed together */
+
+/* uint8, one image row behind the other, channels last. */
+typedef struct {
+    int64_t base;    /* address of row 0, or its place in a thread's scratch memory */
+    int64_t scratch; /* 1 if so: it then holds one row at a time */
+    int64_t row;     /* bytes from one row to the next, 0 in scratch memory */
+    int64_t pixel;   /* bytes from one position to the next */
+    int64_t channels;
+} Tensor;
+
+enum { POINTWISE, DEPTHWISE, SCALE, ADD, MULTIPLY, CLIP, COPY, SHUFFLE, KINDS };
+
+/* One operation on every row of its output. What the kinds do with the fields: `rows.h` and `convolution.h`. */
+typedef struct {
+    int64_t kind;
+    int64_t columns; /* of the output; of the source of SHUFFLE */
+    int64_t sources;
+    int64_t weights, bias, scale, steps, groups; /* addresses */
+    int64_t zero, low, high;
+    Tensor to;
+    Tensor from[MAX_SOURCES];
+} Operation;
+
+/* Operations whose rows depend on rows of earlier stages and on their own row of this one only. */
+typedef struct {
+    int64_t first, end; /* operations */
+    int64_t rows;
+} Stage;
+
+static inline uint8_t *row_of(const Tensor *t, uint8_t *scratch, int64_t y)
+{
+    return (t->scratch ? scratch + t->base : (uint8_t *)(intptr_t)t->base) + y * t->row;
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* The pointwise convolution of one row, for one set of instructions: included once for each, with
+
+    TARGET             the function attribute that switches the instructions on
+    NAMED(x)           x with the set's name
+    POSITIONS          how many are computed together
+    ADD_DOTS(s, x, w)  s (int32) and the sums of four products each of x (uint8) and w (int8, |w| <= 64)
+    DOTS, WIDEN        where products are summed in int16 first: pairs of them as int16, and those as int32
+
+A step is four input channels and 16 outputs: their place in a position, and 64 weights by output and channel. Every 16
+outputs have their own order of steps: groups of four whose int16 sums cannot pass 2**15 whatever the input is
+(`exact.py` chooses them), groups of two, single ones. */
+
+#ifdef DOTS
+#define ADD_GROUP(size)                                                                                                \
+    do {                                                                                                               \
+        __m256i pairs[POSITIONS][2];                                                                                   \
+        _Pragma("GCC unroll 4") for (int k = 0; k < size; k++)                                                         \
+        {                                                                                                              \
+            const uint8_t *four = x + steps[k];                                                                        \
+            const __m256i w0 = _mm256_loadu_si256((const __m256i *)(w + 4 * LANES * k));                               \
+            const __m256i w1 = _mm256_loadu_si256((const __m256i *)(w + 4 * LANES * k + 32));                          \
+            _Pragma("GCC unroll 4") for (int i = 0; i < m; i++)                                                        \
+            {                                                                                                          \
+                const __m256i fours = NAMED(broadcast)(four + i * pixel);                                              \
+                pairs[i][0] = k ? _mm256_add_epi16(pairs[i][0], DOTS(fours, w0)) : DOTS(fours, w0);                    \
+                pairs[i][1] = k ? _mm256_add_epi16(pairs[i][1], DOTS(fours, w1)) : DOTS(fours, w1);                    \
+                __asm__("" : "+x"(pairs[i][0]), "+x"(pairs[i][1])); /* else they are regrouped, and registers spilt */ \
+            }                                                                                                          \
+        }                                                                                                              \
+        _Pragma("GCC unroll 4") for (int i = 0; i < m; i++)                                                            \
+        {                                                                                                              \
+            sums[i][0] = _mm256_add_epi32(sums[i][0], WIDEN(pairs[i][0]));                                             \
+            sums[i][1] = _mm256_add_epi32(sums[i][1], WIDEN(pairs[i][1]));                                             \
+        }                                                                                                              \
+        w += 4 * LANES * size, steps += size;                                                                          \
+    } while (0)
+#endif
+
+TARGET static inline __attribute__((always_inline)) __m256i NAMED(broadcast)(const uint8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+/* 16 outputs of m positions: y = clip(round((sum of w x + bias) * scale) + zero). */
+TARGET static inline __attribute__((always_inline)) void NAMED(pointwise_tile)(int m, const Operation *op,
+                                                                               const uint8_t *x, const int8_t *w,
+                                                                               const int32_t *steps,
+                                                                               const int32_t *groups, int64_t n,
+                                                                               uint8_t *to)
+{
+    const int32_t *bias = (const int32_t *)(intptr_t)op->bias + n;
+    const float *scale = (const float *)(intptr_t)op->scale + n;
+    const int64_t pixel = op->from[0].pixel;
+    __m256i sums[POSITIONS][2];
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        sums[i][0] = _mm256_loadu_si256((const __m256i *)bias);
+        sums[i][1] = _mm256_loadu_si256((const __m256i *)(bias + 8));
+    }
+#ifdef DOTS
+    for (int32_t group = 0; group < groups[0]; group++)
+        ADD_GROUP(4);
+    for (int32_t group = 0; group < groups[1]; group++)
+        ADD_GROUP(2);
+#endif
+    for (int32_t step = 0; step < groups[2]; step++, w += 4 * LANES) {
+        const __m256i w0 = _mm256_loadu_si256((const __m256i *)w), w1 = _mm256_loadu_si256((const __m256i *)(w + 32));
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++) {
+            const __m256i fours = NAMED(broadcast)(x + steps[step] + i * pixel);
+            sums[i][0] = ADD_DOTS(sums[i][0], fours, w0);
+            sums[i][1] = ADD_DOTS(sums[i][1], fours, w1);
+        }
+    }
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        const __m256i y = _mm256_packs_epi32(NAMED(rounded)(sums[i][0], scale), NAMED(rounded)(sums[i][1], scale + 8));
+        NAMED(store)(to + i * op->to.pixel, _mm256_adds_epi16(_mm256_permute4x64_epi64(y, 0xd8), zero), op->to.pixel - n);
+    }
+}
+
+TARGET static void NAMED(pointwise)(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *from = row_of(&op->from[0], scratch, y);
+    const int8_t *w = (const int8_t *)(intptr_t)op->weights;
+    const int32_t *steps = (const int32_t *)(intptr_t)op->steps, *groups = (const int32_t *)(intptr_t)op->groups;
+    uint8_t *to = row_of(&op->to, scratch, y);
+    for (int64_t n = 0; n < op->to.channels; n += LANES, groups += 3) {
+        const uint8_t *x = from;
+        uint8_t *out = to + n;
+        int64_t left = op->columns;
+        for (; left >= POSITIONS; left -= POSITIONS, x += POSITIONS * op->from[0].pixel, out += POSITIONS * op->to.pixel)
+            NAMED(pointwise_tile)(POSITIONS, op, x, w, steps, groups, n, out);
+        for (; left; left--, x += op->from[0].pixel, out += op->to.pixel)
+            NAMED(pointwise_tile)(1, op, x, w, steps, groups, n, out);
+        const int32_t taken = 4 * groups[0] + 2 * groups[1] + groups[2];
+        w += 4 * LANES * taken;
+        steps += taken;
+    }
+}
+#ifdef ADD_GROUP
+#undef ADD_GROUP
+#endif

@@ -1,0 +1,264 @@
+/* What each kind of operation does with one row. */
+#ifndef LAYERCAST_ROWS_H
+#define LAYERCAST_ROWS_H
+
+#include <immintrin.h>
+#include <string.h>
+
+typedef void Row(const Operation *op, uint8_t *scratch, int64_t y);
+
+enum { AVX2 = 1, VNNI };
+
+#define TARGET_AVX2 __attribute__((target("avx2")))
+#define TARGET_VNNI __attribute__((target("avx2,avx512f,avx512bw,avx512vl,avx512vnni")))
+
+static int has_avx2(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") != 0;
+}
+
+static int has_vnni(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+/* 16 channels, or the first n and what is between them and the next multiple of 4. */
+#define LOAD(name, target)                                                                                             \
+    target static inline __attribute__((always_inline)) __m128i name(const uint8_t *x, int64_t n)                      \
+    {                                                                                                                  \
+        uint64_t first = 0, then = 0;                                                                                  \
+        if (n > 12)                                                                                                    \
+            return _mm_loadu_si128((const __m128i *)x);                                                                \
+        memcpy(&first, x, n > 4 ? 8 : 4);                                                                              \
+        if (n > 8)                                                                                                     \
+            memcpy(&then, x + 8, 4);                                                                                   \
+        return _mm_set_epi64x((long long)then, (long long)first);                                                      \
+    }
+
+/* The first n of 16 int16 values, clipped to uint8; n is 16 or more, or a multiple of 4. */
+#define STORE(name, target)                                                                                            \
+    target static inline __attribute__((always_inline)) void name(uint8_t *to, __m256i y, int64_t n)                   \
+    {                                                                                                                  \
+        __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));                   \
+        if (n >= LANES) {                                                                                              \
+            _mm_storeu_si128((__m128i *)to, bytes);                                                                    \
+            return;                                                                                                    \
+        }                                                                                                              \
+        if (n & 8) {                                                                                                   \
+            _mm_storel_epi64((__m128i *)to, bytes);                                                                    \
+            bytes = _mm_srli_si128(bytes, 8);                                                                          \
+            to += 8;                                                                                                   \
+        }                                                                                                              \
+        if (n & 4) {                                                                                                   \
+            const int four = _mm_cvtsi128_si32(bytes);                                                                 \
+            memcpy(to, &four, sizeof four);                                                                            \
+        }                                                                                                              \
+    }
+
+/* round(sums * scale), ties to even: every sum is below 2**24 (the exporter proves it), so that it and its product with
+a power of two are exact in float32, and converting back rounds as every thread's processor is set when it starts. */
+#define ROUNDED(name, target)                                                                                          \
+    target static inline __attribute__((always_inline)) __m256i name(__m256i sums, const float *scale)                 \
+    {                                                                                                                  \
+        return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(scale)));                    \
+    }
+
+#define EVERYWHERE(set, target) LOAD(load_##set, target) STORE(store_##set, target) ROUNDED(rounded_##set, target)
+EVERYWHERE(avx2, TARGET_AVX2)
+EVERYWHERE(vnni, TARGET_VNNI)
+
+#define POSITIONS 3 /* 6 int32 and 6 int16 sums, two vectors of weights, one of inputs: the 16 registers */
+#define DOTS(x, w) _mm256_maddubs_epi16(x, w)
+#define WIDEN(dots) _mm256_madd_epi16(dots, _mm256_set1_epi16(1))
+#define ADD_DOTS(s, x, w) _mm256_add_epi32(s, WIDEN(DOTS(x, w)))
+#define NAMED(x) x##_avx2
+#define TARGET TARGET_AVX2
+#include "pointwise.h"
+#undef POSITIONS
+#undef DOTS
+#undef ADD_DOTS
+#undef NAMED
+#undef TARGET
+
+#define POSITIONS 4
+#define ADD_DOTS(s, x, w) _mm256_dpbusd_epi32(s, x, w)
+#define NAMED(x) x##_vnni
+#define TARGET TARGET_VNNI
+#include "pointwise.h"
+
+#define SIDE 5
+#define REACH 2
+#define PAIRS 3 /* of a filter's rows: two, two and the last with nothing */
+
+/* 16 channels of m positions of a 5x5 filter: y = clip(round((sum of w x + bias) * scale) + zero).
+
+x: the filter's first position in each of the five rows. weights, bias and scale are ordered as the instructions leave
+them: channels 0-3 and 8-11, then 4-7 and 12-15 (weights: by pair of rows and column, int16, the pair's side by side). */
+TARGET_AVX2 static inline __attribute__((always_inline)) void depthwise_tile(int m, const Operation *op,
+                                                                              const uint8_t *const *x, const int16_t *w,
+                                                                              const int32_t *bias, const float *scale,
+                                                                              uint8_t *to, int64_t n)
+{
+    const int64_t pixel = op->from[0].pixel;
+    __m256i sums[4][2];
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        sums[i][0] = _mm256_loadu_si256((const __m256i *)bias);
+        sums[i][1] = _mm256_loadu_si256((const __m256i *)(bias + 8));
+    }
+    for (int pair = 0; pair < PAIRS; pair++) {
+        const uint8_t *above = x[2 * pair], *below = x[pair < 2 ? 2 * pair + 1 : 2 * pair];
+        const int16_t *pairs = w + pair * SIDE * 2 * LANES;
+#pragma GCC unroll 8
+        for (int column = 0; column < m + SIDE - 1; column++) {
+            const __m256i a = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(above + column * pixel)));
+            const __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(below + column * pixel)));
+            const __m256i first = _mm256_unpacklo_epi16(a, b), second = _mm256_unpackhi_epi16(a, b);
+#pragma GCC unroll 4
+            for (int i = 0; i < m; i++) {
+                const int tap = column - i;
+                if (tap < 0 || tap >= SIDE)
+                    continue;
+                const __m256i *at = (const __m256i *)(pairs + tap * 2 * LANES);
+                sums[i][0] = _mm256_add_epi32(sums[i][0], _mm256_madd_epi16(first, _mm256_loadu_si256(at)));
+                sums[i][1] = _mm256_add_epi32(sums[i][1], _mm256_madd_epi16(second, _mm256_loadu_si256(at + 1)));
+            }
+        }
+    }
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        const __m256i y = _mm256_packs_epi32(rounded_avx2(sums[i][0], scale), rounded_avx2(sums[i][1], scale + 8));
+        store_avx2(to + i * op->to.pixel, _mm256_adds_epi16(y, zero), n);
+    }
+}
+
+/* The source has two rows and columns of its zero on each side, and channels to a multiple of 16. */
+TARGET_AVX2 static void depthwise(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const Tensor *from = &op->from[0];
+    const int16_t *w = (const int16_t *)(intptr_t)op->weights;
+    const int32_t *bias = (const int32_t *)(intptr_t)op->bias;
+    const float *scale = (const float *)(intptr_t)op->scale;
+    uint8_t *to = row_of(&op->to, scratch, y);
+    for (int64_t n = 0; n < op->to.channels; n += LANES, w += PAIRS * SIDE * 2 * LANES) {
+        const uint8_t *rows[SIDE];
+        for (int i = 0; i < SIDE; i++)
+            rows[i] = row_of(from, scratch, y + i - REACH) - REACH * from->pixel + n;
+        int64_t x = 0;
+        for (; x + 4 <= op->columns; x += 4) {
+            depthwise_tile(4, op, rows, w, bias + n, scale + n, to + x * op->to.pixel + n, op->to.pixel - n);
+            for (int i = 0; i < SIDE; i++)
+                rows[i] += 4 * from->pixel;
+        }
+        for (; x < op->columns; x++) {
+            depthwise_tile(1, op, rows, w, bias + n, scale + n, to + x * op->to.pixel + n, op->to.pixel - n);
+            for (int i = 0; i < SIDE; i++)
+                rows[i] += from->pixel;
+        }
+    }
+}
+
+/* The others go through their channels 16 at a time, as int16. */
+#define WIDE(x, n) _mm256_cvtepu8_epi16(load_avx2(x, n))
+
+/* y = clip(round((w x + bias) * scale) + zero), one weight (int32) for each channel. */
+TARGET_AVX2 static void scale_row(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    const int32_t *w = (const int32_t *)(intptr_t)op->weights, *bias = (const int32_t *)(intptr_t)op->bias;
+    const float *scale = (const float *)(intptr_t)op->scale;
+    uint8_t *to = row_of(&op->to, scratch, y);
+    const int64_t channels = op->to.channels;
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
+    for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel)
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const __m128i bytes = load_avx2(x + c, channels - c);
+            __m256i half[2] = {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+            for (int k = 0; k < 2; k++) {
+                const int64_t at = c + 8 * k;
+                const __m256i product = _mm256_mullo_epi32(half[k], _mm256_loadu_si256((const __m256i *)(w + at)));
+                half[k] = rounded_avx2(_mm256_add_epi32(product, _mm256_loadu_si256((const __m256i *)(bias + at))),
+                                       scale + at);
+            }
+            const __m256i whole = _mm256_permute4x64_epi64(_mm256_packs_epi32(half[0], half[1]), 0xd8);
+            store_avx2(to + c, _mm256_adds_epi16(whole, zero), op->to.pixel - c);
+        }
+}
+
+/* y = clip(a + b - zero), of tensors with the same zero. */
+TARGET_AVX2 static void add(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *a = row_of(&op->from[0], scratch, y), *b = row_of(&op->from[1], scratch, y);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    const int64_t channels = op->to.channels;
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
+    for (int64_t i = 0; i < op->columns; i++, a += op->from[0].pixel, b += op->from[1].pixel, to += op->to.pixel)
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const __m256i sum = _mm256_add_epi16(WIDE(a + c, channels - c), WIDE(b + c, channels - c));
+            store_avx2(to + c, _mm256_sub_epi16(sum, zero), op->to.pixel - c);
+        }
+}
+
+/* y = clip((a - low) * (b - zero) + zero); a counts whole numbers from `low`, b - zero is -128 to 127. */
+TARGET_AVX2 static void multiply(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *a = row_of(&op->from[0], scratch, y), *b = row_of(&op->from[1], scratch, y);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    const int64_t channels = op->to.channels;
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero), low = _mm256_set1_epi16((int16_t)op->low);
+    for (int64_t i = 0; i < op->columns; i++, a += op->from[0].pixel, b += op->from[1].pixel, to += op->to.pixel)
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const __m256i factor = _mm256_sub_epi16(WIDE(a + c, channels - c), low);
+            const __m256i product = _mm256_mullo_epi16(factor, _mm256_sub_epi16(WIDE(b + c, channels - c), zero));
+            store_avx2(to + c, _mm256_adds_epi16(product, zero), op->to.pixel - c);
+        }
+}
+
+/* y = x between low and high. */
+TARGET_AVX2 static void clip(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    const int64_t channels = op->to.channels;
+    const __m256i low = _mm256_set1_epi16((int16_t)op->low), high = _mm256_set1_epi16((int16_t)op->high);
+    for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel)
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const __m256i above = _mm256_max_epi16(WIDE(x + c, channels - c), low);
+            store_avx2(to + c, _mm256_min_epi16(above, high), op->to.pixel - c);
+        }
+}
+
+/* The source's channels, and `zero` in those that it lacks. */
+static void copy(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    const int64_t channels = op->from[0].channels, lacking = op->to.channels - channels;
+    for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel) {
+        memcpy(to, x, (size_t)channels);
+        if (lacking > 0)
+            memset(to + channels, (int)op->zero, (size_t)lacking);
+    }
+}
+
+/* Four runs of channels of a position become 2x2 positions; y counts rows of the output. */
+static void shuffle(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const int64_t channels = op->to.channels;
+    const uint8_t *x = row_of(&op->from[0], scratch, y / 2) + y % 2 * 2 * channels;
+    uint8_t *to = row_of(&op->to, scratch, y);
+    for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += 2 * op->to.pixel) {
+        memcpy(to, x, (size_t)channels);
+        memcpy(to + op->to.pixel, x + channels, (size_t)channels);
+    }
+}
+
+static Row *const ROWS[KINDS] = {
+    [DEPTHWISE] = depthwise, [SCALE] = scale_row, [ADD] = add,         [MULTIPLY] = multiply,
+    [CLIP] = clip,           [COPY] = copy,       [SHUFFLE] = shuffle,
+};
+
+#endif

@@ -1,0 +1,232 @@
+"""Programs of fixed-point operations: any graph of that kind, any caller, and what happens where there are none."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import threading
+
+import numpy as np
+import onnx
+import pytest
+from models.export.reference import evaluate
+from onnx import TensorProto, helper, numpy_helper
+
+from layercast.errors import ModelError
+from layercast.runtime import SessionOptions, exact
+from layercast.runtime.exact import (
+    INSTRUCTIONS,
+    LANES,
+    ExactNetwork,
+    Unsupported,
+    exact_network,
+    grouped_steps,
+)
+from layercast.runtime.session import Session
+
+compiled = pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
+ALL = pytest.mark.parametrize("instructions", list(INSTRUCTIONS) or ["none"])
+
+
+class Builder:
+    """A graph of QLinearConv and the like; tensors are uint8 with zero point 128."""
+
+    def __init__(self, seed: int = 3) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+
+    def constant(self, array: np.ndarray) -> str:
+        self.constants.append(numpy_helper.from_array(array, f"k{len(self.constants)}"))
+        return self.constants[-1].name
+
+    def op(self, kind: str, *names: str, **attributes: object) -> str:
+        out = f"n{len(self.nodes)}"
+        domain = "com.microsoft" if kind in ("QLinearAdd", "QLinearMul") else ""
+        self.nodes.append(helper.make_node(kind, list(names), [out], domain=domain, **attributes))
+        return out
+
+    def input(self, name: str, channels: int) -> str:
+        shape = [1, f"{name}_h", f"{name}_w", channels]
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+        return self.op("Transpose", name, perm=[0, 3, 1, 2])
+
+    def output(self, value: str, name: str) -> None:
+        self.nodes.append(helper.make_node("Transpose", [value], [name], perm=[0, 2, 3, 1]))
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [f"{name}{i}" for i in range(4)]))
+
+    def grid(self) -> tuple[str, str]:
+        return self.constant(np.array(1 / 16, np.float32)), self.constant(np.array(128, np.uint8))
+
+    def convolution(self, x: str, weights: np.ndarray, shift: int = 10, groups: int = 1) -> str:
+        n, side = len(weights), weights.shape[-1]
+        scale = np.full(n, 2.0**-shift, np.float32)
+        bias = self.rng.integers(-4000, 4000, n).astype(np.int32)
+        names = [self.constant(a) for a in (weights.astype(np.int8), scale, np.zeros(n, np.int8))]
+        return self.op(
+            "QLinearConv",
+            x,
+            *self.grid(),
+            *names,
+            *self.grid(),
+            self.constant(bias),
+            kernel_shape=[side, side],
+            pads=[side // 2] * 4,
+            group=groups,
+        )
+
+    def add(self, a: str, b: str) -> str:
+        return self.op("QLinearAdd", a, *self.grid(), b, *self.grid(), *self.grid())
+
+    def model(self) -> onnx.ModelProto:
+        graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.constants)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        made = helper.make_model(graph, opset_imports=opsets)
+        made.ir_version = 8
+        return made
+
+
+def block(channels: int, outputs: int, extreme: bool = False) -> onnx.ModelProto:
+    """A filter, a mixing of it with its input, and a sum."""
+    b = Builder()
+
+    def weights(*shape: int) -> np.ndarray:
+        if extreme:  # whatever four of them are summed in int16 passes its end
+            return 64 * b.rng.choice([-1, 1], shape)
+        return np.rint(np.clip(b.rng.normal(0, 14, shape), -64, 64))
+
+    x = b.input("x", channels)
+    filtered = b.convolution(x, weights(channels, 1, 5, 5), 9, channels)
+    mixed = b.convolution(b.op("Concat", filtered, x, axis=1), weights(outputs, 2 * channels, 1, 1))
+    again = b.convolution(x, weights(outputs, channels, 1, 1))
+    b.output(b.add(mixed, again), "y")
+    return b.model()
+
+
+def picture(channels: int, h: int, w: int, seed: int = 0) -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(seed).integers(0, 256, (1, h, w, channels)).astype(np.uint8)}
+
+
+@compiled
+@ALL
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize("channels, outputs", [(4, 4), (12, 36), (30, 57), (57, 30), (108, 108)])
+def test_any_number_of_channels(channels: int, outputs: int, extreme: bool, instructions: str) -> None:
+    model = block(channels, outputs, extreme)
+    network = ExactNetwork(model.SerializeToString(), "block", 2, instructions)
+    for h, w in ((1, 1), (2, 7), (9, 4)):
+        for feeds in (picture(channels, h, w), {"x": np.full((1, h, w, channels), 255, np.uint8)}):
+            np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
+
+
+def test_groups_hold_every_step_once_and_never_saturate() -> None:
+    rng = np.random.default_rng(5)
+    for spread in (3, 12, 60):
+        weights = np.clip(np.rint(rng.normal(0, spread, (61, LANES, 4))), -64, 64).astype(np.int8)
+        groups = grouped_steps(weights)
+        assert sorted(s for g in groups for s in g if s >= 0) == list(range(61))
+        assert [len(g) for g in groups] == sorted((len(g) for g in groups), reverse=True)
+        assert {len(g) for g in groups} <= {4, 2, 1}
+        pairs = weights.astype(int).reshape(61, -1, 2)
+        for group in groups:
+            members = [s for s in group if s >= 0]
+            for worst in (np.maximum(pairs[members], 0), np.maximum(-pairs[members], 0)):
+                assert 255 * worst.sum((0, 2)).max() < 2**15
+    assert any(len(g) == 4 for g in grouped_steps(np.full((8, LANES, 4), 9, np.int8)))
+
+
+@compiled
+def test_many_callers_at_once_get_what_one_alone_gets() -> None:
+    model = block(48, 40).SerializeToString()
+    network = ExactNetwork(model, "block", 2, next(iter(INSTRUCTIONS)))
+    sizes = [(8, 9), (8, 9), (3, 30), (17, 2)]
+    feeds = [picture(48, h, w, seed) for seed, (h, w) in enumerate(sizes)]
+    expected = [network.run(f)["y"] for f in feeds]
+    wrong: list[int] = []
+
+    def call(i: int) -> None:
+        for _ in range(30):
+            if not np.array_equal(network.run(feeds[i])["y"], expected[i]):
+                wrong.append(i)
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(len(feeds))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert not any(c.is_alive() for c in callers)
+    assert wrong == []
+
+
+def _child(model: bytes, connection) -> None:
+    network = ExactNetwork(model, "block", 2, next(iter(INSTRUCTIONS)))
+    connection.send(network.run(picture(48, 8, 9))["y"].tobytes())
+
+
+@compiled
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_gets_helpers_of_its_own() -> None:
+    model = block(48, 40).SerializeToString()
+    expected = ExactNetwork(model, "block", 2, next(iter(INSTRUCTIONS))).run(picture(48, 8, 9))["y"].tobytes()
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=_child, args=(model, there))
+    child.start()
+    assert here.poll(30)
+    assert here.recv() == expected
+    child.join(30)
+    assert child.exitcode == 0
+
+
+@compiled
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    network = ExactNetwork(block(12, 8).SerializeToString(), "block", 1, next(iter(INSTRUCTIONS)))
+    good = picture(12, 3, 3)["x"]
+    for feeds in ({}, {"z": good}, {"x": good[..., :11]}, {"x": good[0]}, {"x": good.astype(np.int16)}):
+        with pytest.raises(ModelError, match="block"):
+            network.run(feeds)
+    assert network.run({"x": good[:, :, ::-1]})["y"].shape == (1, 3, 3, 8)  # need not be contiguous
+
+
+@compiled
+def test_inputs_of_sizes_that_do_not_meet_are_refused() -> None:
+    b = Builder()
+    b.output(b.add(b.input("x", 8), b.input("z", 8)), "y")
+    network = ExactNetwork(b.model().SerializeToString(), "sum", 1, next(iter(INSTRUCTIONS)))
+    a, c = picture(8, 3, 3)["x"], picture(8, 3, 4)["x"]
+    with pytest.raises(ModelError, match="sizes"):
+        network.run({"x": a, "z": c})
+
+
+@compiled
+def test_a_graph_that_no_program_can_do_runs_in_onnx_runtime() -> None:
+    wide = block(8, 8)
+    tensor = next(t for t in wide.graph.initializer if numpy_helper.to_array(t).shape == (8, 16, 1, 1))
+    tensor.CopyFrom(numpy_helper.from_array(np.full((8, 16, 1, 1), 127, np.int8), tensor.name))
+    other = Builder()
+    other.output(other.op("MaxPool", other.input("x", 8), kernel_shape=[1, 1]), "y")
+    for model in (wide.SerializeToString(), other.model().SerializeToString()):
+        with pytest.raises(Unsupported):
+            ExactNetwork(model, "g", 1, next(iter(INSTRUCTIONS)))
+        assert isinstance(exact_network(model, "g", SessionOptions("CPU")), Session)
+    with pytest.raises(ModelError):
+        exact_network(b"\xff no graph", "g", SessionOptions("CPU"))
+
+
+def test_onnx_runtime_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = block(8, 8)
+    monkeypatch.setattr(exact, "INSTRUCTIONS", {})
+    network = exact_network(model.SerializeToString(), "block", SessionOptions("CPU"))
+    assert isinstance(network, Session)
+    feeds = picture(8, 4, 5)
+    np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
+
+
+@compiled
+def test_a_program_unless_optimisations_are_off() -> None:
+    model = block(8, 8).SerializeToString()
+    assert isinstance(exact_network(model, "block", SessionOptions("CPU")), ExactNetwork)
+    assert isinstance(exact_network(model, "block", SessionOptions("CPU", optimise=False)), Session)
