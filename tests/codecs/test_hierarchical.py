@@ -99,7 +99,7 @@ def test_known_trits_change_what_is_expected_of_later_ones(
 def test_a_further_layer_never_decodes_an_earlier_one_again(
     codec: HierarchicalCodec, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from layercast.codecs.hierarchical import codec as module
+    from layercast.codecs.hierarchical import streams as module
 
     frame = codec.encode(photo, 0.6)
     decoded: list[bytes] = []

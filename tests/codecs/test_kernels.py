@@ -38,7 +38,9 @@ def inputs(seed: int) -> dict[str, Any]:
 def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[np.ndarray]]:
     i = i | other
     logits, order = (i["centre"], i["tilt"]), (i["order"], i["bits"])
-    return kernels.rank(logits, i["table"], i["weights"], order, KINDS, i.get("count", 4))
+    return kernels.rank(
+        logits, i["table"], i["weights"], order, KINDS, i.get("count", 4), i.get("threads", 1)
+    )
 
 
 def everything(i: dict[str, Any]) -> list[np.ndarray]:
@@ -48,7 +50,13 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     kernels.settle(i["at"], i["symbols"], keys, settled)
     np.testing.assert_array_equal(settled, trits)
     nothing = {name: i[name][:0] for name in ("order", "bits")}
-    ranks = [ranked(i), ranked(i, count=1), ranked(i, bits=np.zeros_like(i["bits"])), ranked(i, **nothing)]
+    ranks = [
+        ranked(i),
+        *(ranked(i, threads=n) for n in (2, 3, 99)),
+        ranked(i, count=1),
+        ranked(i, bits=np.zeros_like(i["bits"])),
+        ranked(i, **nothing),
+    ]
     return [
         kernels.row_keys_at(i["at"], i["centre"], i["tilt"], i["table"], moved),
         moved,

@@ -1,4 +1,4 @@
-"""The prior's integers are the same on every machine: ONNX Runtime and programs against int64 arithmetic, bit for bit."""
+"""The prior's integers are the same on every machine: ONNX Runtime and programs against int64, bit for bit."""
 
 from __future__ import annotations
 

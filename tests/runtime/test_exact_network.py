@@ -55,7 +55,9 @@ class Builder:
 
     def output(self, value: str, name: str) -> None:
         self.nodes.append(helper.make_node("Transpose", [value], [name], perm=[0, 2, 3, 1]))
-        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [f"{name}{i}" for i in range(4)]))
+        self.outputs.append(
+            helper.make_tensor_value_info(name, TensorProto.UINT8, [f"{name}{i}" for i in range(4)])
+        )
 
     def grid(self) -> tuple[str, str]:
         return self.constant(np.array(1 / 16, np.float32)), self.constant(np.array(128, np.uint8))
@@ -112,7 +114,7 @@ def picture(channels: int, h: int, w: int, seed: int = 0) -> dict[str, np.ndarra
 @compiled
 @ALL
 @pytest.mark.parametrize("extreme", [False, True])
-@pytest.mark.parametrize("channels, outputs", [(4, 4), (12, 36), (30, 57), (57, 30), (108, 108)])
+@pytest.mark.parametrize(("channels", "outputs"), [(4, 4), (12, 36), (30, 57), (57, 30), (108, 108)])
 def test_any_number_of_channels(channels: int, outputs: int, extreme: bool, instructions: str) -> None:
     model = block(channels, outputs, extreme)
     network = ExactNetwork(model.SerializeToString(), "block", 2, instructions)

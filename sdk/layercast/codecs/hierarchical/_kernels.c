@@ -4,9 +4,12 @@
  * it is used, so that no input reads or writes outside them. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../../runtime/native/pool.h"
 
 #define KEYS 2048
 #define MIRROR 1024
@@ -104,24 +107,113 @@ static int classify(const Py_buffer *order, const int64_t *bits, const uint32_t 
     return 1;
 }
 
+#define MAX_PARTS 16
+
+/* One ranking; its symbols are cut into parts that threads take. */
+typedef struct Ranking {
+    const uint8_t *centre, *tilt;
+    const int16_t *table;
+    const int32_t *begins;
+    const uint8_t *classes;
+    int16_t *keys;
+    int64_t sizes[MAX_PARTS][SKIP + 1]; /* symbols of each class in each part */
+    int32_t *next[MAX_PARTS][SKIP];     /* where each part's next symbol of each class goes */
+    uint32_t *found;                /* how often each entry occurs, by part, twice: see `count_part` */
+    Py_ssize_t positions, channels, size;
+    int parts, count;
+    int bad[MAX_PARTS]; /* a key outside the table */
+    void (*part)(struct Ranking *, int);
+    atomic_int taken;
+} Ranking;
+
+static void take_parts(void *context)
+{
+    Ranking *r = context;
+    for (int part; (part = atomic_fetch_add(&r->taken, 1)) < r->parts;)
+        r->part(r, part);
+}
+
+static void in_parts(Ranking *r, void (*part)(Ranking *, int), int threads)
+{
+    r->part = part;
+    atomic_store(&r->taken, 0);
+    share(take_parts, r, threads);
+}
+
+static Py_ssize_t part_begin(const Ranking *r, int part)
+{
+    return r->positions * part / r->parts * r->channels;
+}
+
+/* Keys of a part's symbols, and how often each entry occurs among them. */
+static void count_part(Ranking *r, int part)
+{
+    /* Two: an increment would wait for the one before it, which is often of the same entry. */
+    uint32_t *counters[2] = {r->found + 2 * part * r->size, r->found + (2 * part + 1) * r->size};
+    const Py_ssize_t end = part_begin(r, part + 1);
+    for (Py_ssize_t i = part_begin(r, part); i < end; i += r->channels)
+        for (Py_ssize_t c = 0; c < r->channels; c++) {
+            const uint16_t key = (uint16_t)r->table[r->centre[i + c] << 8 | r->tilt[i + c]];
+            if (key >= KEYS) {
+                r->bad[part] = 1;
+                return;
+            }
+            r->keys[i + c] = (int16_t)key;
+            counters[c & 1][r->begins[c] + key]++;
+        }
+}
+
+/* A part's symbols to their classes. */
+static void place_part(Ranking *r, int part)
+{
+    /* What is in no class is written as well, to one place that stays. */
+    int32_t nowhere, *next[256];
+    Py_ssize_t step[256] = {0};
+    for (int g = 0; g < 256; g++) {
+        next[g] = g < r->count ? r->next[part][g] : &nowhere;
+        step[g] = g < r->count;
+    }
+    const Py_ssize_t end = part_begin(r, part + 1);
+    for (Py_ssize_t i = part_begin(r, part); i < end; i += r->channels)
+        for (Py_ssize_t c = 0; c < r->channels; c++) {
+            const uint8_t g = r->classes[r->begins[c] + r->keys[i + c]];
+            *next[g] = (int32_t)(i + c);
+            next[g] += step[g];
+        }
+}
+
+/* Where each part puts its symbols: by class, and within a class in the order of the parts. */
+static void place_parts(Ranking *r, int32_t *at)
+{
+    for (int part = 0; part < r->parts; part++) {
+        const uint32_t *found = r->found + 2 * part * r->size;
+        for (Py_ssize_t e = 0; e < r->size; e++)
+            r->sizes[part][r->classes[e]] += found[e];
+    }
+    for (int g = 0; g < r->count; g++)
+        for (int part = 0; part < r->parts; at += r->sizes[part++][g])
+            r->next[part][g] = at;
+}
+
 static PyObject *rank(PyObject *self, PyObject *args)
 {
     Py_buffer b[8];
-    int inside = 0, kinds, count;
+    int inside = 0, kinds, count, threads;
     int32_t begins[MAX_CHANNELS];
     int64_t sizes[SKIP] = {0};
     uint32_t *found = NULL;
     uint8_t *classes = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*iiw*w*", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &kinds, &count, &b[6],
-                          &b[7]))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*iiw*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &kinds, &count, &b[6],
+                          &b[7], &threads))
         return NULL;
+    const int parts = threads < 1 ? 1 : threads > MAX_PARTS ? MAX_PARTS : threads;
     Py_ssize_t n = b[0].len, channels = b[3].len, ordered = b[4].len / 8, size = (Py_ssize_t)kinds * KEYS;
     int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], LOGITS, 2, "table") && fits(&b[4], ordered, 8, "order") &&
                   fits(&b[5], ordered, 8, "bits") && fits(&b[6], n, 2, "keys") && fits(&b[7], n, 4, "out");
     if (checked && (inside = kinds > 0 && kinds <= 256 && count > 0 && count < SKIP && n <= INT32_MAX &&
                              entries(&b[3], n, size, begins))) {
-        found = calloc(2 * (size_t)size, sizeof *found);
+        found = calloc(2 * (size_t)parts * (size_t)size + (size_t)size, sizeof *found);
         classes = malloc((size_t)size);
         if (!found || !classes) {
             PyErr_NoMemory();
@@ -129,41 +221,24 @@ static PyObject *rank(PyObject *self, PyObject *args)
         }
     }
     if (checked && inside) {
-        const uint8_t *centre = b[0].buf, *tilt = b[1].buf;
-        const int16_t *table = b[2].buf;
-        int16_t *keys = b[6].buf;
-        int32_t *next[256];
-        /* Two: an increment would wait for the one before it, which is often of the same entry. */
-        uint32_t *counters[2] = {found, found + size};
+        Ranking r = {.centre = b[0].buf, .tilt = b[1].buf, .table = b[2].buf, .begins = begins, .classes = classes,
+                     .keys = b[6].buf, .found = found, .positions = n / channels, .channels = channels, .size = size,
+                     .parts = parts, .count = count};
+        uint32_t *all = found + 2 * parts * size;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n && inside; i += channels)
-            for (Py_ssize_t c = 0; c < channels; c++) {
-                uint16_t key = (uint16_t)table[centre[i + c] << 8 | tilt[i + c]];
-                if (!(inside = key < KEYS))
-                    break;
-                keys[i + c] = (int16_t)key;
-                counters[c & 1][begins[c] + key]++;
+        in_parts(&r, count_part, threads);
+        for (int part = 0; part < parts; part++) {
+            uint32_t *of_part = found + 2 * part * size;
+            inside = inside && !r.bad[part];
+            for (Py_ssize_t e = 0; e < size; e++) {
+                of_part[e] += of_part[size + e];
+                all[e] += of_part[e];
             }
-        for (Py_ssize_t e = 0; e < size; e++)
-            found[e] += counters[1][e];
-        inside = inside && classify(&b[4], b[5].buf, found, size, count, classes, sizes);
+        }
+        inside = inside && classify(&b[4], b[5].buf, all, size, count, classes, sizes);
         if (inside) {
-            /* What is in no class is written as well, to one place that stays. */
-            int32_t nowhere, *at = b[7].buf;
-            Py_ssize_t step[256] = {0};
-            for (int g = 0; g < 256; g++)
-                next[g] = &nowhere;
-            for (int g = 0; g < count; g++) {
-                next[g] = at;
-                at += sizes[g];
-                step[g] = 1;
-            }
-            for (Py_ssize_t i = 0; i < n; i += channels)
-                for (Py_ssize_t c = 0; c < channels; c++) {
-                    uint8_t g = classes[begins[c] + keys[i + c]];
-                    *next[g] = (int32_t)(i + c);
-                    next[g] += step[g];
-                }
+            place_parts(&r, b[7].buf);
+            in_parts(&r, place_part, threads);
         }
         Py_END_ALLOW_THREADS
     }

@@ -16,9 +16,9 @@ from layercast.codecs.base import EncodedFrame, LayerInfo
 from layercast.codecs.hierarchical.digits import Digits
 from layercast.codecs.hierarchical.meter import Meter
 from layercast.codecs.hierarchical.model import Model
+from layercast.codecs.hierarchical.streams import StreamCoder
 from layercast.codecs.hierarchical.walk import STRIDE, Walk, layer_table
 from layercast.codecs.stages import StageClock
-from layercast.entropy import SymbolDecoder, encode_symbols
 from layercast.errors import CorruptError, PictureError
 from layercast.runtime import SessionOptions
 
@@ -52,6 +52,7 @@ class HierarchicalCodec:
         self_test: bool = True,
     ) -> None:
         self.model = Model(model, SessionOptions(provider, threads, optimise))
+        self._streams = StreamCoder(self.model.options.thread_count)
         self.stage_times: Mapping[str, float] = {}
         if self_test:
             self.model.self_test()
@@ -83,7 +84,7 @@ class HierarchicalCodec:
             clock.spent("prior")
             symbols = digits.symbols()
             clock.spent("choice")
-            layers.append(encode_symbols(symbols, rows, tables))
+            layers.append(self._streams.encode(symbols, rows, tables))
             clock.spent("entropy")
             meter.before_put()
             clock.spent("gains")
@@ -91,8 +92,10 @@ class HierarchicalCodec:
             clock.spent("prior")
         gains = meter.gains()
         clock.spent("gains")
+        coded = tuple(layer.layer() for layer in layers)
+        clock.spent("entropy")
         self.stage_times = clock.seconds
-        return EncodedFrame(tuple(layers), picture, gains)
+        return EncodedFrame(coded, picture, gains)
 
     def start(self, picture: PictureInfo) -> HierarchicalDecoder:
         """A decoder for one frame.
@@ -100,7 +103,7 @@ class HierarchicalCodec:
         Raises:
             PictureError: impossible size.
         """
-        return HierarchicalDecoder(self.model, picture)
+        return HierarchicalDecoder(self.model, picture, self._streams)
 
     def decode(self, layers: Sequence[bytes], picture: PictureInfo) -> NDArray[np.uint8]:
         """Decode a prefix of the layers, possibly none."""
@@ -126,9 +129,9 @@ class HierarchicalCodec:
 class HierarchicalDecoder:
     """Decodes one frame; each layer is entropy-decoded once, whenever it arrives."""
 
-    def __init__(self, model: Model, picture: PictureInfo) -> None:
+    def __init__(self, model: Model, picture: PictureInfo, streams: StreamCoder) -> None:
         check_size(picture.width, picture.height, picture.channels)
-        self._model, self._info = model, picture
+        self._model, self._info, self._streams = model, picture, streams
         self._clock = StageClock()
         self._walk = Walk(model, grid_of(picture), picture.quality_index)
 
@@ -148,7 +151,7 @@ class HierarchicalDecoder:
         self._clock.resume()
         rows, tables = self._walk.rows()
         self._clock.spent("prior")
-        symbols = SymbolDecoder(layer).decode(rows, tables)
+        symbols = self._streams.decode(layer, rows, tables)
         self._clock.spent("entropy")
         self._walk.put(symbols)
         self._clock.spent("prior")

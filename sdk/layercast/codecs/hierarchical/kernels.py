@@ -66,6 +66,7 @@ def rank(
     order: tuple[NDArray[np.int64], NDArray[np.int64]],
     kinds: int,
     count: int,
+    threads: int,
 ) -> tuple[NDArray[np.int16], list[NDArray[np.int32]]]:
     """Row keys of trits, and their classes of worth, the worthiest first; every class holds the same expected bits.
 
@@ -77,13 +78,14 @@ def rank(
             each, in integers up to 2**20. What is not in it is in no class.
         kinds: how many channel weights there are.
         count: of classes.
+        threads: that may share the work.
 
     Returns:
         Keys (N,), and the positions of the trits of each class, ascending.
     """
     if _compiled:
         keys, at = np.empty(len(logits[0]), np.int16), np.empty(len(logits[0]), np.int32)
-        sizes = _compiled.rank(*logits, table, weights, *order, kinds, count, keys, at)
+        sizes = _compiled.rank(*logits, table, weights, *order, kinds, count, keys, at, threads)
         ends = np.cumsum(sizes)
         return keys, np.split(at[: ends[-1]], ends[:-1])
     keys = row_keys(*logits, table)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.hierarchical import kernels
 from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
+from layercast.codecs.hierarchical.streams import VERSION as STREAMS_VERSION
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
@@ -57,10 +58,11 @@ class Ranking:
         table: NDArray[np.int16],
         weights: NDArray[np.uint8],
         count: int,
+        threads: int,
     ) -> tuple[NDArray[np.int16], list[NDArray[np.int32]]]:
         """Row keys, and positions of the trits of each class of worth, as `kernels.rank`; what is near-certain is in
         none. In integers, so that both ends find the same."""
-        return kernels.rank(logits, table, weights, (self.order, self.bits), self.kinds, count)
+        return kernels.rank(logits, table, weights, (self.order, self.bits), self.kinds, count, threads)
 
 
 def prior_networks(groups: int, classes: tuple[int, int]) -> tuple[str, ...]:
@@ -112,7 +114,7 @@ class Model:
             Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"], kinds) for p in (1, 2)
         )
         self.surprise = surprises(self.trit_tables)
-        digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION]))
+        digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION, STREAMS_VERSION]))
         for name in (*(f"{n}.onnx" for n in self.prior_networks), "tables.npz", "base.cdf", "trits.cdf"):
             digest.update(self.files.read(name))
         self.fingerprint = digest.digest()[:16]

@@ -311,7 +311,8 @@ class Walk:
         logits = out["centre8"].ravel(), out["tilt8"].ravel()
         weights = self.model.channel_weight[-self.shapes[2][3] :]
         ranking, count = self.model.rankings[plane - 1], self.model.classes[plane - 1]
-        keys, self._classes = ranking.classes(logits, self.model.key_table, weights, count)
+        threads = self.model.options.thread_count
+        keys, self._classes = ranking.classes(logits, self.model.key_table, weights, count, threads)
         self._keys[self._fine], self._centre[self._fine] = keys, logits[0]
         self._surprise = np.full(len(keys), ZERO, np.uint8)
 

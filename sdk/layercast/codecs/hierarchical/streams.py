@@ -1,0 +1,141 @@
+"""A layer's bytes: its symbols as one stream, or as two or four where they are many, so that two threads can code them.
+
+Every stream but the last has its length before it, as a variable-length integer (seven bits a byte, the lowest first,
+the top bit set on all bytes but the last). How many there are follows from the number of symbols, which both ends know.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layercast.entropy import CdfTables, SymbolDecoder, encode_symbols
+from layercast.errors import CorruptError
+
+VERSION = 1
+"""Of what is above; part of the fingerprint."""
+
+TWO_FROM, FOUR_FROM = 1 << 16, 1 << 20
+"""Symbols of a layer from which it is two streams, and four: a stream costs three bytes, its thread a tenth of a
+millisecond."""
+
+MAX_LENGTH_BYTES = 5
+
+
+def bounds(count: int) -> list[slice]:
+    """The symbols of each stream of a layer of `count` symbols."""
+    streams = 1 if count < TWO_FROM else 2 if count < FOUR_FROM else 4
+    ends = [count * i // streams for i in range(streams + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def join(streams: list[bytes]) -> bytes:
+    """Streams as a layer's bytes."""
+    out = bytearray()
+    for stream in streams[:-1]:
+        length = len(stream)
+        while length > 0x7F:
+            out.append(length & 0x7F | 0x80)
+            length >>= 7
+        out.append(length)
+        out += stream
+    return bytes(out + streams[-1])
+
+
+def split(layer: bytes, count: int) -> list[bytes]:
+    """The `count` streams of a layer.
+
+    Raises:
+        CorruptError: the lengths do not fit the layer.
+    """
+    streams, at = [], 0
+    for _ in range(count - 1):
+        length = 0
+        for i in range(MAX_LENGTH_BYTES):
+            byte = layer[at + i] if at + i < len(layer) else 0x80
+            length |= (byte & 0x7F) << 7 * i
+            if byte < 0x80:
+                break
+        else:
+            raise CorruptError("a layer ends within a stream's length", hint="use the layers before it")
+        at += i + 1 + length
+        if at > len(layer):
+            raise CorruptError("a layer's stream is longer than the layer", hint="use the layers before it")
+        streams.append(layer[at - length : at])
+    return [*streams, layer[at:]]
+
+
+@dataclass
+class Pending:
+    """A layer that is being encoded."""
+
+    tasks: list[tuple[Callable[[], bytes], Future[bytes] | None]]
+
+    def layer(self) -> bytes:
+        """Its bytes, when they are there; what no thread has begun is done here."""
+        streams = []
+        for task, future in reversed(self.tasks):
+            streams.append(task() if future is None or future.cancel() else future.result())
+        return join(streams[::-1])
+
+
+class StreamCoder:
+    """Encodes and decodes layers, with a helping thread; any number of threads may call it.
+
+    Args:
+        threads: 1 for none.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._alone = threads < 2
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    @property
+    def _helper(self) -> ThreadPoolExecutor | None:
+        """The helping thread; a forked process gets one of its own."""
+        if not self._alone and self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(1, "hierarchical"), os.getpid()
+        return self._pool
+
+    def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.int16], tables: CdfTables) -> Pending:
+        """Begin to encode a layer; neither symbols nor rows (N,) may change until it is there."""
+        tasks: list[tuple[Callable[[], bytes], Future[bytes] | None]] = []
+        for some in bounds(len(symbols)):
+
+            def task(some: slice = some) -> bytes:
+                return encode_symbols(symbols[some], rows[some], tables)
+
+            tasks.append((task, self._helper.submit(task) if self._helper else None))
+        return Pending(tasks)
+
+    def decode(self, layer: bytes, rows: NDArray[np.int16], tables: CdfTables) -> NDArray[np.int32]:
+        """A layer's symbols, (N,) int32.
+
+        Raises:
+            CorruptError: the bytes are no layer of so many symbols.
+        """
+        parts = bounds(len(rows))
+        streams = split(layer, len(parts))
+        if len(parts) == 1:
+            return SymbolDecoder(layer).decode(rows, tables)
+        symbols = np.empty(len(rows), np.int32)
+        left = iter(zip(streams, parts, strict=True))  # whichever thread is free takes the next
+
+        def work() -> None:
+            for stream, some in left:
+                symbols[some] = SymbolDecoder(stream).decode(rows[some], tables)
+
+        other = self._helper.submit(work) if self._helper else None
+        try:
+            work()
+        finally:
+            if other is not None and not other.cancel():
+                other.result()
+        return symbols
