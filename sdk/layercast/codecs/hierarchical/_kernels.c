@@ -28,6 +28,41 @@ static int fits(const Py_buffer *b, Py_ssize_t items, size_t size, const char *n
     return 0;
 }
 
+/* Whether every position is inside an array; asked before a loop over them, which then need not look. */
+static int within(const int32_t *at, Py_ssize_t n, Py_ssize_t size)
+{
+    uint32_t last = 0;
+    for (Py_ssize_t i = 0; i < n; i++)
+        last = last < (uint32_t)at[i] ? (uint32_t)at[i] : last;
+    return !n || (Py_ssize_t)last < size;
+}
+
+/* Whether every key is below KEYS. */
+static int are_keys(const int16_t *keys, Py_ssize_t n)
+{
+    uint16_t last = 0;
+    for (Py_ssize_t i = 0; i < n; i++)
+        last = last < (uint16_t)keys[i] ? (uint16_t)keys[i] : last;
+    return last < KEYS;
+}
+
+static int are_trits(const int32_t *symbols, Py_ssize_t n)
+{
+    uint32_t last = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const uint32_t from_0 = (uint32_t)symbols[i] + 1;
+        last = last < from_0 ? from_0 : last;
+    }
+    return last <= 2;
+}
+
+/* x, or -x where the key says so. */
+static inline int mirrored(int x, int16_t key)
+{
+    const int flag = -(key >= MIRROR);
+    return (x ^ flag) - flag;
+}
+
 static PyObject *finish(Py_buffer *buffers, int n, int checked, int inside)
 {
     for (int i = 0; i < n; i++)
@@ -57,11 +92,9 @@ static PyObject *row_keys_at(PyObject *self, PyObject *args)
         const int16_t *table = b[3].buf;
         int16_t *keys = b[4].buf, *out = b[5].buf;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n && inside; i++) {
-            int32_t p = at[i];
-            if ((inside = p >= 0 && p < size))
-                keys[p] = out[i] = table[centre[p] << 8 | tilt[p]];
-        }
+        inside = within(at, n, size);
+        for (Py_ssize_t i = 0; i < n && inside; i++)
+            keys[at[i]] = out[i] = table[centre[at[i]] << 8 | tilt[at[i]]];
         Py_END_ALLOW_THREADS
     }
     return finish(b, 6, checked, inside);
@@ -121,7 +154,6 @@ typedef struct Ranking {
     uint32_t *found;                /* how often each entry occurs, by part, twice: see `count_part` */
     Py_ssize_t positions, channels, size;
     int parts, count;
-    int bad[MAX_PARTS]; /* a key outside the table */
     void (*part)(struct Ranking *, int);
     atomic_int taken;
 } Ranking;
@@ -153,12 +185,8 @@ static void count_part(Ranking *r, int part)
     const Py_ssize_t end = part_begin(r, part + 1);
     for (Py_ssize_t i = part_begin(r, part); i < end; i += r->channels)
         for (Py_ssize_t c = 0; c < r->channels; c++) {
-            const uint16_t key = (uint16_t)r->table[r->centre[i + c] << 8 | r->tilt[i + c]];
-            if (key >= KEYS) {
-                r->bad[part] = 1;
-                return;
-            }
-            r->keys[i + c] = (int16_t)key;
+            const int16_t key = r->table[r->centre[i + c] << 8 | r->tilt[i + c]];
+            r->keys[i + c] = key;
             counters[c & 1][r->begins[c] + key]++;
         }
 }
@@ -212,7 +240,7 @@ static PyObject *rank(PyObject *self, PyObject *args)
     int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], LOGITS, 2, "table") && fits(&b[4], ordered, 8, "order") &&
                   fits(&b[5], ordered, 8, "bits") && fits(&b[6], n, 2, "keys") && fits(&b[7], n, 4, "out");
     if (checked && (inside = kinds > 0 && kinds <= 256 && count > 0 && count < SKIP && n <= INT32_MAX &&
-                             entries(&b[3], n, size, begins))) {
+                             entries(&b[3], n, size, begins) && are_keys(b[2].buf, LOGITS))) {
         found = calloc(2 * (size_t)parts * (size_t)size + (size_t)size, sizeof *found);
         classes = malloc((size_t)size);
         if (!found || !classes) {
@@ -229,7 +257,6 @@ static PyObject *rank(PyObject *self, PyObject *args)
         in_parts(&r, count_part, threads);
         for (int part = 0; part < parts; part++) {
             uint32_t *of_part = found + 2 * part * size;
-            inside = inside && !r.bad[part];
             for (Py_ssize_t e = 0; e < size; e++) {
                 of_part[e] += of_part[size + e];
                 all[e] += of_part[e];
@@ -299,15 +326,12 @@ static PyObject *learn(PyObject *self, PyObject *args)
         int8_t *trits = b[5].buf;
         uint8_t *surprise = b[6].buf;
         Py_BEGIN_ALLOW_THREADS
+        inside = within(at, n, size) && are_keys(keys, n) && are_trits(symbols, n);
         for (Py_ssize_t i = 0; i < n && inside; i++) {
-            int32_t p = at[i];
-            int key = keys[i], trit = symbols[i];
-            if (!(inside = p >= 0 && p < size && key >= 0 && key < KEYS && trit >= -1 && trit <= 1))
-                break;
-            int sign = (values[p] > 0) - (values[p] < 0);
-            trit = key >= MIRROR ? -trit : trit;
+            const int32_t p = at[i];
+            const int sign = (values[p] > 0) - (values[p] < 0), trit = mirrored(symbols[i], keys[i]);
             trits[p] = (int8_t)trit;
-            surprise[p] = table[key * 9 + 3 * trit + sign + 4];
+            surprise[p] = table[keys[i] * 9 + 3 * trit + sign + 4];
         }
         Py_END_ALLOW_THREADS
     }
@@ -389,9 +413,9 @@ static PyObject *symbols_at(PyObject *self, PyObject *args)
         const int16_t *keys = b[2].buf;
         int32_t *out = b[3].buf;
         Py_BEGIN_ALLOW_THREADS
+        inside = within(at, n, size);
         for (Py_ssize_t i = 0; i < n && inside; i++)
-            if ((inside = at[i] >= 0 && at[i] < size))
-                out[i] = keys[i] >= MIRROR ? -trits[at[i]] : trits[at[i]];
+            out[i] = mirrored(trits[at[i]], keys[i]);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 4, checked, inside);
@@ -411,9 +435,9 @@ static PyObject *settle(PyObject *self, PyObject *args)
         const int16_t *keys = b[2].buf;
         int8_t *trits = b[3].buf;
         Py_BEGIN_ALLOW_THREADS
+        inside = within(at, n, size);
         for (Py_ssize_t i = 0; i < n && inside; i++)
-            if ((inside = at[i] >= 0 && at[i] < size))
-                trits[at[i]] = (int8_t)(keys[i] >= MIRROR ? -symbols[i] : symbols[i]);
+            trits[at[i]] = (int8_t)mirrored(symbols[i], keys[i]);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 4, checked, inside);
@@ -435,9 +459,13 @@ static PyObject *total(PyObject *self, PyObject *args)
         const int16_t *keys = b[1].buf;
         const float *table = b[3].buf;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n && inside; i++)
-            if ((inside = at[i] >= 0 && (uint16_t)keys[i] < KEYS))
-                sum += table[begins[at[i] % channels] + keys[i]];
+        inside = within(at, n, INT32_MAX) && are_keys(keys, n);
+        int32_t position = 0; /* where the channels of the last symbol's begin: the next one's are often the same */
+        for (Py_ssize_t i = 0; i < n && inside; i++) {
+            if (at[i] < position || at[i] - position >= channels)
+                position = at[i] - at[i] % (int32_t)channels;
+            sum += table[begins[at[i] - position] + keys[i]];
+        }
         Py_END_ALLOW_THREADS
     }
     PyObject *done = finish(b, 4, checked, inside);
