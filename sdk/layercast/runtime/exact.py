@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -464,6 +465,17 @@ class Plan:
         self.table = np.zeros((len(program.steps), _compiled.OPERATION), np.int64)
         for number, step in enumerate(program.steps):
             self._describe(number, step)
+        self._results = [self._result(*output) for output in program.outputs.items()]
+
+    def _result(
+        self, name: str, parts: list[Buffer]
+    ) -> tuple[str, list[tuple[Buffer, int]], int, tuple[int, ...]]:
+        """An output's name, its parts with their bytes, its size, its shape."""
+        lengths = [math.prod(self._grid[b]) * b.channels for b in parts]
+        shape = (
+            (sum(lengths),) if name in self.program.flat else (1, *self._grid[parts[0]], parts[0].channels)
+        )
+        return name, list(zip(parts, lengths, strict=True)), sum(lengths), shape
 
     def _describe(self, number: int, step: Step) -> None:
         row = self.table[number]
@@ -497,16 +509,13 @@ class Plan:
         """Outputs by name; feeds: contiguous, of the plan's sizes."""
         starts = {b: feeds[n].ctypes.data for n, b in self.program.inputs.items()}
         results = {}
-        for name, parts in self.program.outputs.items():
-            shapes = [(1, *self._grid[b], b.channels) for b in parts]
-            sizes = [int(np.prod(shape)) for shape in shapes]
-            memory = np.empty(sum(sizes) + SLACK, np.uint8)
+        for name, parts, size, shape in self._results:
+            memory = np.empty(size + SLACK, np.uint8)
             at = memory.ctypes.data
-            for buffer, size in zip(parts, sizes, strict=True):
+            for buffer, length in parts:
                 starts[buffer] = at
-                at += size
-            flat = memory[: sum(sizes)]
-            results[name] = flat if name in self.program.flat else flat.reshape(shapes[0])
+                at += length
+            results[name] = memory[:size].reshape(shape)
         for row, column, buffer, begin in self._moving:
             self.table[row, column] = starts[buffer] + begin
         for part, fixed, target in self._biases:
