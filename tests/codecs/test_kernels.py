@@ -49,6 +49,9 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     kernels.learn(i["at"], i["symbols"], keys, i["values"], i["bytes"][: 9 * KEYS], trits, surprise)
     kernels.settle(i["at"], i["symbols"], keys, settled)
     np.testing.assert_array_equal(settled, trits)
+    placed, some = i["values"].copy(), N // C * 2
+    kernels.place(i["table"][:some].astype(np.int32) - 1000, i["keys"][:some], placed, (3, 2, C), 900)
+    assert (placed.reshape(-1, C)[:, [0, 1, 2, 5]] == i["values"].reshape(-1, C)[:, [0, 1, 2, 5]]).all()
     nothing = {name: i[name][:0] for name in ("order", "bits")}
     ranks = [
         ranked(i),
@@ -70,6 +73,10 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         *kernels.contexts(np.arange(-40, 41, dtype=np.int16)).values(),
         trits,
         surprise,
+        kernels.base_keys(i["centre"], None, C, 16),
+        kernels.base_keys(i["centre"], i["tilt"][: N // C * 2], C, 16),
+        kernels.base_keys(i["centre"][:0], i["tilt"][:0], C, 16),
+        placed,
     ]
 
 
@@ -133,6 +140,7 @@ def test_no_index_leaves_its_array() -> None:
     floats = np.zeros(KINDS * KEYS, np.float32)
     outside = at.copy()
     outside[-1] = N
+    whole = np.zeros(N, np.int32)
     for bad in (
         lambda: kernels.learn(outside, i["symbols"], keys, *rest),
         lambda: kernels.learn(at, i["symbols"] + np.int32(1), keys, *rest),
@@ -164,6 +172,15 @@ def test_no_index_leaves_its_array() -> None:
         lambda: ranked(i, bits=i["bits"] + (1 << 20)),
         lambda: ranked(i, count=255),
         lambda: ranked(i, count=0),
+        lambda: kernels.base_keys(i["centre"], np.tile(i["tilt"], 2), C, 16),
+        lambda: kernels.base_keys(i["centre"], i["tilt"][:7], C, 16),
+        lambda: kernels.base_keys(i["centre"], None, 0, 16),
+        lambda: kernels.place(whole, i["keys"], i["values"], (0, C + 1, C), 9),
+        lambda: kernels.place(whole, i["keys"], i["values"], (1, C, C), 9),
+        lambda: kernels.place(whole, i["keys"], i["values"], (-1, 2, C), 9),
+        lambda: kernels.place(whole, i["keys"], i["values"], (0, 2, C), 9),
+        lambda: kernels.place(whole, i["keys"][1:], i["values"], (0, C, C), 9),
+        lambda: kernels.place(whole, i["keys"], i["values"], (0, C, C), 1 << 15),
     ):
         with pytest.raises(ValueError):
             bad()

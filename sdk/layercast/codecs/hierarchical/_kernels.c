@@ -473,12 +473,69 @@ static PyObject *total(PyObject *self, PyObject *args)
     return done ? PyFloat_FromDouble(sum) : NULL;
 }
 
+static PyObject *base_keys(PyObject *self, PyObject *args)
+{
+    Py_buffer b[3];
+    int channels, rows;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*w*ii", &b[0], &b[1], &b[2], &channels, &rows))
+        return NULL;
+    Py_ssize_t n = b[0].len;
+    int inside = channels > 0 && n % channels == 0;
+    const Py_ssize_t positions = inside ? n / channels : 0, some = positions ? b[1].len / positions : 0;
+    inside = inside && some <= channels;
+    int checked = fits(&b[1], positions * some, 1, "offset") && fits(&b[2], n, 2, "out");
+    if (checked && inside) {
+        const uint8_t *restrict scale = b[0].buf, *restrict offset = b[1].buf;
+        int16_t *restrict out = b[2].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t p = 0; p < positions; p++, scale += channels, offset += some, out += channels) {
+            for (Py_ssize_t c = 0; c < channels; c++)
+                out[c] = (int16_t)(scale[c] * rows);
+            for (Py_ssize_t c = 0; c < some; c++) {
+                const int x = offset[c] - ZERO;
+                out[c] = (int16_t)(out[c] + (x < 0 ? MIRROR - x : x));
+            }
+        }
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 3, checked, inside);
+}
+
+static PyObject *place(PyObject *self, PyObject *args)
+{
+    Py_buffer b[3];
+    int limit, begin, channels, width;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*w*iiii", &b[0], &b[1], &b[2], &begin, &width, &channels, &limit))
+        return NULL;
+    Py_ssize_t n = b[0].len / 4;
+    int inside = begin >= 0 && width > 0 && width <= channels - begin && n % width == 0 && limit >= 0 &&
+                 limit <= INT16_MAX;
+    int checked = fits(&b[0], n, 4, "symbols") && fits(&b[1], n, 2, "keys") &&
+                  (!inside || fits(&b[2], n / width * channels, 2, "values"));
+    if (checked && inside) {
+        const int32_t *symbols = b[0].buf;
+        const int16_t *keys = b[1].buf;
+        int16_t *values = (int16_t *)b[2].buf + begin;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n; i += width, symbols += width, keys += width, values += channels)
+            for (Py_ssize_t c = 0; c < width; c++) {
+                int x = symbols[c] < -limit ? -limit : symbols[c] > limit ? limit : symbols[c];
+                values[c] = (int16_t)mirrored(x, keys[c]);
+            }
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 3, checked, inside);
+}
+
 static PyMethodDef methods[] = {
     {"rank", rank, METH_VARARGS, NULL},         {"row_keys_at", row_keys_at, METH_VARARGS, NULL},
     {"contexts", contexts, METH_VARARGS, NULL}, {"learn", learn, METH_VARARGS, NULL},
     {"settle", settle, METH_VARARGS, NULL},     {"total", total, METH_VARARGS, NULL},
     {"digits", digits, METH_VARARGS, NULL},     {"symbols_at", symbols_at, METH_VARARGS, NULL},
-    {"squares", squares, METH_VARARGS, NULL},   {NULL, NULL, 0, NULL}};
+    {"squares", squares, METH_VARARGS, NULL},   {"base_keys", base_keys, METH_VARARGS, NULL},
+    {"place", place, METH_VARARGS, NULL},       {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};
 

@@ -211,3 +211,47 @@ def mirror(symbols: NDArray[np.int32], keys: NDArray[np.int16]) -> NDArray[np.in
     flags = -(keys >> np.int16(MIRROR_BIT))  # 0 or -1: in two's complement, x ^ -1 is -x - 1
     mirrored: NDArray[np.int32] = (symbols ^ flags) - flags
     return mirrored
+
+
+def base_keys(
+    scale: NDArray[np.uint8], offset: NDArray[np.uint8] | None, channels: int, rows: int
+) -> NDArray[np.int16]:
+    """Row keys of plane 0's symbols, (N,).
+
+    Args:
+        scale: (N,) scale indices.
+        offset: of each position's first channels as the networks give them, flat; the others have none.
+        channels: of a position.
+        rows: of each scale index.
+    """
+    if _compiled:
+        out = np.empty(len(scale), np.int16)
+        _compiled.base_keys(scale, b"" if offset is None else offset, out, channels, rows)
+        return out
+    keys: NDArray[np.int16] = np.multiply(scale, rows, dtype=np.int16)
+    if offset is not None and len(keys):
+        positions = keys.reshape(-1, channels)
+        signed = offset.astype(np.int16).reshape(len(positions), -1) - np.int16(ZERO)
+        positions[:, : signed.shape[1]] += np.abs(signed) + np.int16(ROW_MIRROR) * (signed < 0)
+    return keys
+
+
+def place(
+    symbols: NDArray[np.int32],
+    keys: NDArray[np.int16],
+    values: NDArray[np.int16],
+    part: tuple[int, int, int],
+    limit: int,
+) -> None:
+    """Put plane 0's symbols (N,), mirrored where their key says so and clipped to -limit..limit, into `values`.
+
+    Args:
+        values: of all channels, flat.
+        part: first channel of the symbols, how many channels they are of, and how many there are.
+    """
+    begin, width, channels = part
+    if _compiled:
+        _compiled.place(symbols, keys, values, begin, width, channels, limit)
+        return
+    clipped = mirror(np.clip(symbols, -limit, limit), keys)
+    values.reshape(-1, channels)[:, begin : begin + width] = clipped.reshape(-1, width)

@@ -68,20 +68,6 @@ def context_value(value: NDArray[np.int16], mean: NDArray[np.int16], steps: int)
     return context
 
 
-def base_keys(scale: NDArray[np.uint8], offset: NDArray[np.uint8] | None) -> NDArray[np.int16]:
-    """Row keys of plane 0's symbols.
-
-    Args:
-        scale: (..., C) scale indices.
-        offset: (..., M) offsets of the first M channels as the networks give them; the others have none.
-    """
-    keys: NDArray[np.int16] = np.multiply(scale, OFFSETS, dtype=np.int16)
-    if offset is not None:
-        signed = offset.astype(np.int16) - np.int16(ZERO)
-        keys[..., : offset.shape[-1]] += np.abs(signed) + np.int16(ROW_MIRROR) * (signed < 0)
-    return keys
-
-
 class Walk:
     """State of one frame.
 
@@ -94,6 +80,7 @@ class Walk:
     def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
         self.layer, self.plane = 0, 0
+        self._threads = model.options.thread_count
         self.parts = 2 + len(model.groups)
         """Layers of plane 0: strides 32, 16, and stride 8 in groups of channels."""
         self._steps = [
@@ -134,11 +121,15 @@ class Walk:
 
     def part(self, flat: NDArray[Any], part: int) -> NDArray[Any]:
         """View of what one of plane 0's layers holds of a flat array, (1, H, W, C)."""
-        view = self.levels(flat)[min(part, 2)]
+        level, (begin, width, _) = self._channels(part)
+        return self.levels(flat)[level][..., begin : begin + width]
+
+    def _channels(self, part: int) -> tuple[int, tuple[int, int, int]]:
+        """Of one of plane 0's layers: its level, and its first channel, how many it has, how many there are."""
         if part < 2:
-            return view
-        begin = sum(self.model.groups[: part - 2])
-        return view[..., begin : begin + self.model.groups[part - 2]]
+            return part, (0, self.model.latents[part], self.model.latents[part])
+        groups = self.model.groups
+        return 2, (sum(groups[: part - 2]), groups[part - 2], self.model.latents[2])
 
     def rows(self) -> tuple[NDArray[Any], CdfTables]:
         """Table rows of the next layer's symbols, in coding order, and the tables they count in."""
@@ -180,8 +171,9 @@ class Walk:
         """Take the layer's symbols, (N,) int32, and go on to the next layer."""
         plane, number = self._steps[self.layer]
         if plane == 0:
-            part = self.part(self.value, number)
-            part[:] = np.clip(self.mirror(symbols), -SYMBOL_LIMIT, SYMBOL_LIMIT).reshape(part.shape)
+            level, channels = self._channels(number)
+            values = self.value[self.bounds[level] : self.bounds[level + 1]]
+            kernels.place(symbols, self.chosen_keys, values, channels, SYMBOL_LIMIT)
         else:
             last = number == self.model.classes[plane - 1]
             trits = self._trits[self._begin :]
@@ -216,7 +208,10 @@ class Walk:
         if part == 0:
             top = self.part(self.scale, 0)
             top[:] = self.model.top_scale[self.quality]
-            self.chosen_keys, self._mirrors = base_keys(top, None).ravel(), False
+            self.chosen_keys, self._mirrors = (
+                kernels.base_keys(top.ravel(), None, top.shape[3], OFFSETS),
+                False,
+            )
             return
         before = self.part(self.value, part - 1)
         if part == 1:
@@ -232,7 +227,9 @@ class Walk:
         level = "16" if part == 1 else "8"
         scale, offset = out.pop(f"scale{level}"), out.pop(f"offset{level}", None)
         self.part(self.scale, part)[:] = scale
-        self.chosen_keys, self._mirrors = base_keys(scale, offset).ravel(), offset is not None
+        flat = None if offset is None else offset.ravel()
+        self.chosen_keys = kernels.base_keys(scale.ravel(), flat, scale.shape[3], OFFSETS)
+        self._mirrors = offset is not None
         self._context |= out
 
     def _run_networks(self, plane: int, number: int) -> None:
@@ -254,7 +251,8 @@ class Walk:
         keys = self._keys[self._begin :]
         if number > 1:
             centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8n"))
-            self.chosen_keys = kernels.row_keys_at(self._places, centre, tilt, self.model.key_table, keys)
+            logits = centre, tilt, self.model.key_table
+            self.chosen_keys = kernels.row_keys_at(self._places, *logits, keys)
         else:
             self.chosen_keys = keys.take(self._places)
 
@@ -311,8 +309,7 @@ class Walk:
         logits = out["centre8"].ravel(), out["tilt8"].ravel()
         weights = self.model.channel_weight[-self.shapes[2][3] :]
         ranking, count = self.model.rankings[plane - 1], self.model.classes[plane - 1]
-        threads = self.model.options.thread_count
-        keys, self._classes = ranking.classes(logits, self.model.key_table, weights, count, threads)
+        keys, self._classes = ranking.classes(logits, self.model.key_table, weights, count, self._threads)
         self._keys[self._fine], self._centre[self._fine] = keys, logits[0]
         self._surprise = np.full(len(keys), ZERO, np.uint8)
 
