@@ -14,9 +14,9 @@ from models.export.reference import evaluate
 from models.hierarchical.config import Config
 from PIL import Image
 
-from layercast.codecs.hierarchical.kernels import ROW_MIRROR, contexts, mirror
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR, base_keys, contexts, mirror
 from layercast.codecs.hierarchical.model import surprises
-from layercast.codecs.hierarchical.walk import OFFSETS, base_keys
+from layercast.codecs.hierarchical.walk import OFFSETS
 from layercast.entropy import CdfTables
 
 if importlib.util.find_spec("torch") is None:
@@ -151,7 +151,10 @@ def test_plane_0_is_coded_with_the_distribution_that_it_was_trained_with() -> No
     rng = np.random.default_rng(3)
     x = rng.integers(0, 256, (1, 8, 8, 16)).astype(np.uint8)
     exported = evaluate(g.model(), {"x8": x})
-    keys = base_keys(exported["scale8"], exported["offset8"])
+    scales = exported["scale8"]
+    keys = base_keys(scales.ravel(), exported["offset8"].ravel(), scales.shape[3], OFFSETS).reshape(
+        scales.shape
+    )
     assert (keys[..., :4] >= ROW_MIRROR).any()
     assert (keys[..., 4:] % OFFSETS == 0).all()
     symbols = rng.integers(-3, 4, keys.shape).astype(np.int32)
