@@ -13,15 +13,10 @@ from models.export.reference import evaluate
 from onnx import TensorProto, helper, numpy_helper
 
 from layercast.errors import ModelError
-from layercast.runtime import SessionOptions, exact
-from layercast.runtime.exact import (
-    INSTRUCTIONS,
-    LANES,
-    ExactNetwork,
-    Unsupported,
-    exact_network,
-    grouped_steps,
-)
+from layercast.runtime import SessionOptions
+from layercast.runtime.exact import INSTRUCTIONS, ExactNetwork, Unsupported, exact_network, network
+from layercast.runtime.exact.compiled import LANES
+from layercast.runtime.exact.packing import grouped_steps
 from layercast.runtime.session import Session
 
 compiled = pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
@@ -220,11 +215,11 @@ def test_a_graph_that_no_program_can_do_runs_in_onnx_runtime() -> None:
 
 def test_onnx_runtime_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     model = block(8, 8)
-    monkeypatch.setattr(exact, "INSTRUCTIONS", {})
-    network = exact_network(model.SerializeToString(), "block", SessionOptions("CPU"))
-    assert isinstance(network, Session)
+    monkeypatch.setattr(network, "INSTRUCTIONS", {})
+    made = exact_network(model.SerializeToString(), "block", SessionOptions("CPU"))
+    assert isinstance(made, Session)
     feeds = picture(8, 4, 5)
-    np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
+    np.testing.assert_array_equal(made.run(feeds)["y"], evaluate(model, feeds)["y"])
 
 
 @compiled

@@ -1,11 +1,11 @@
 /* layercast.runtime._exact: runs programs of fixed-point operations on uint8 tensors, those of the exact prior.
 
-`exact.py` makes a program of an ONNX graph and says what its operations mean; here each row of an output is computed
+`exact/` makes a program of an ONNX graph; here each row of an output is computed
 at once, for every operation of a stage before the next row, so that what lies between them stays in the cache. Rows
 are taken by whichever thread is free. There are x86-64 instructions for AVX2 and AVX-512 VNNI; elsewhere `SETS` is
 empty and ONNX Runtime does the work.
 
-Programs come from `exact.py` alone, which checks shapes; nothing that arrives from a network is looked at here. */
+Programs come from `exact/` alone, which checks shapes; nothing that arrives from a network is looked at here. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-/* What a program is made of. `exact.py` writes these structures as rows of int64, in the same order. */
+/* What a program is made of. `exact/plan.py` writes these structures as rows of int64, in the same order. */
 #ifndef LAYERCAST_OPERATION_H
 #define LAYERCAST_OPERATION_H
 
@@ -18,7 +18,7 @@ typedef struct {
 
 enum { POINTWISE, DEPTHWISE, SCALE, ADD, MULTIPLY, CLIP, COPY, SHUFFLE, KINDS };
 
-/* One operation on every row of its output. What the kinds do with the fields: `rows.h` and `convolution.h`. */
+/* One operation on every row of its output. What the kinds do with the fields: `rows.h`, `pointwise.h`. */
 typedef struct {
     int64_t kind;
     int64_t columns; /* of the output; of the source of SHUFFLE */

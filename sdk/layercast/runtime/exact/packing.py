@@ -1,0 +1,70 @@
+"""Weights in the order in which the compiled part reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layercast.runtime.exact.compiled import LANES
+
+INT16_END = 2**15
+
+UNPACKED = np.r_[0:4, 8:12, 4:8, 12:16]
+"""Order of 16 channels in which `depthwise_tile` computes."""
+
+
+def packed_pointwise(weights: NDArray[np.int8], grouped: bool) -> dict[str, NDArray[Any]]:
+    """(outputs, inputs) weights as `native/pointwise.h` reads them, with its steps and groups."""
+    full = np.pad(weights, ((0, -len(weights) % LANES), (0, -weights.shape[1] % 4)))
+    blocks = full.reshape(len(full) // LANES, LANES, -1, 4).transpose(0, 2, 1, 3)
+    none = np.zeros_like(blocks[0, :1])
+    packed, steps, counts = [], [], []
+    for block in blocks:
+        groups = grouped_steps(block) if grouped else [[step] for step in range(len(block))]
+        counts.append([sum(len(g) == size for g in groups) for size in (4, 2, 1)])
+        order = [step for group in groups for step in group]
+        packed.append(np.concatenate([block, none])[order])
+        steps.append([max(4 * step, 0) for step in order])
+    return {
+        "weights": np.concatenate(packed),
+        "steps": np.concatenate(steps).astype(np.int32),
+        "groups": np.array(counts, np.int32),
+    }
+
+
+def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
+    """Groups of 4, 2 and 1 steps whose products two by two sum to less than 2**15; -1 is a step of zeros.
+
+    Args:
+        block: (steps, LANES, 4) weights; inputs are 0..255.
+    """
+    pairs = block.astype(np.int64).reshape(len(block), -1, 2)
+    reach = 255 * np.concatenate([np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2)], 1)
+    open_groups: list[tuple[list[int], NDArray[np.int64]]] = []
+    for step in np.argsort(-reach.max(1), kind="stable").tolist():
+        for members, total in open_groups:
+            if len(members) < 4 and (total + reach[step]).max() < INT16_END:
+                members.append(step)
+                total += reach[step]
+                break
+        else:
+            open_groups.append(([step], reach[step].copy()))
+    groups = [members + [-1] * (len(members) == 3) for members, _ in open_groups]
+    return sorted(groups, key=len, reverse=True)
+
+
+def packed_depthwise(weights: NDArray[np.int8]) -> NDArray[np.int16]:
+    """(channels, 5, 5) weights as `depthwise_tile` reads them."""
+    full = np.pad(weights.astype(np.int16), ((0, -len(weights) % LANES), (0, 1), (0, 0)))
+    lanes = full.reshape(-1, LANES, 3, 2, 5)[:, UNPACKED]
+    return np.ascontiguousarray(
+        lanes.transpose(0, 2, 4, 1, 3)
+    )  # block, pair of rows, column, lane, row of the pair
+
+
+def ordered(values: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
+    """Values by channel, filled up with 0 to a multiple of LANES, each LANES of them in an order."""
+    full = np.pad(values, (0, -len(values) % LANES))
+    return np.ascontiguousarray(full.reshape(-1, LANES)[:, order].ravel())

@@ -1,0 +1,151 @@
+"""A program laid out in memory, for inputs of certain sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layercast.errors import ModelError
+from layercast.runtime.exact.compiled import ARRAYS, KINDS, REACH, SLACK, compiled
+from layercast.runtime.exact.program import Bias, Buffer, Program, Step
+
+Grid = tuple[int, int]
+"""(height, width)."""
+
+
+class Plan:
+    """A program for inputs of certain sizes, with the memory that it needs; serves one call at a time.
+
+    Raises:
+        ModelError: the sizes do not fit each other.
+    """
+
+    def __init__(self, program: Program, name: str, grids: Mapping[str, Grid]) -> None:
+        self.program = program
+        self._kept: list[NDArray[Any]] = []
+        """Memory that the table points to."""
+        self._grid: dict[Buffer, Grid] = {b: grids[n] for n, b in program.inputs.items()}
+        self.stages, used_in = self._staged(name)
+        self._addresses: dict[Buffer, tuple[int, int, int]] = {
+            b: (0, 0, grid[1] * b.pixel) for b, grid in self._grid.items() if b.name
+        }
+        """Of row 0 (or its place in scratch memory), whether it is in scratch memory, bytes between rows."""
+        self.scratch = self._place(used_in)
+        self._moving: list[tuple[int, int, Buffer, int]] = []
+        """Where in the table what only a call knows goes: row, column, buffer, bytes from its start."""
+        self._biases: list[tuple[Bias, NDArray[np.int32], NDArray[np.int32]]] = []
+        self.table = np.zeros((len(program.steps), compiled.OPERATION), np.int64)
+        for number, step in enumerate(program.steps):
+            self._describe(number, step)
+        self._results = [self._result(*output) for output in program.outputs.items()]
+
+    def _staged(self, name: str) -> tuple[NDArray[np.int64], dict[Buffer, set[int]]]:
+        """(first step, end, rows) of each stage, and the stages that write or read each buffer that is computed.
+
+        A stage ends where the grid changes, and before what reads other rows than its own of what the stage computes.
+        """
+        stages: list[list[int]] = []
+        used_in: dict[Buffer, set[int]] = {}
+        made: set[Buffer] = set()  # in the present stage
+        current: Grid | None = None
+        for number, step in enumerate(self.program.steps):
+            given = {self._grid[v.buffer] for v in step.sources}
+            if len(given) > 1:
+                raise ModelError(
+                    f"network {name!r}: inputs of sizes {sorted(given)} meet", hint="a layercast bug"
+                )
+            (grid,) = given
+            if step.kind == "shuffle":
+                grid = 2 * grid[0], 2 * grid[1]
+            if grid != current or (step.kind == "depthwise" and step.sources[0].buffer in made):
+                stages.append([number, number, grid[0]])
+                current, made = grid, set()
+            stages[-1][1] = number + 1
+            self._grid[step.to.buffer] = grid
+            made.add(step.to.buffer)
+            for view in (step.to, *step.sources):
+                if not view.buffer.name:
+                    used_in.setdefault(view.buffer, set()).add(len(stages) - 1)
+        if len(stages) > compiled.MAX_STAGES:
+            raise ModelError(f"network {name!r} has {len(stages)} stages", hint="a layercast bug")
+        return np.array(stages, np.int64), used_in
+
+    def _place(self, used_in: Mapping[Buffer, set[int]]) -> int:
+        """Give every buffer that is computed its memory; returns the bytes of scratch memory that a thread needs."""
+        scratch = [0] * len(self.stages)
+        for buffer, used in used_in.items():
+            h, w = self._grid[buffer]
+            if buffer.output:  # a call brings its memory
+                self._addresses[buffer] = 0, 0, w * buffer.pixel
+            elif buffer.halo is None and len(used) == 1:
+                (stage,) = used
+                self._addresses[buffer] = scratch[stage], 1, 0
+                scratch[stage] += -(-(w * buffer.pixel + SLACK) // SLACK) * SLACK
+            else:
+                edge = 0 if buffer.halo is None else REACH
+                row = (w + 2 * edge) * buffer.pixel
+                memory = np.full((h + 2 * edge) * row + SLACK, buffer.halo or 0, np.uint8)
+                self._kept.append(memory)
+                self._addresses[buffer] = memory.ctypes.data + edge * (row + buffer.pixel), 0, row
+        return max(scratch)
+
+    def _result(
+        self, name: str, parts: list[Buffer]
+    ) -> tuple[str, list[tuple[Buffer, int]], int, tuple[int, ...]]:
+        """An output's name, its parts with their bytes, its size, its shape."""
+        lengths = [math.prod(self._grid[b]) * b.channels for b in parts]
+        shape = (
+            (sum(lengths),) if name in self.program.flat else (1, *self._grid[parts[0]], parts[0].channels)
+        )
+        return name, list(zip(parts, lengths, strict=True)), sum(lengths), shape
+
+    def _describe(self, number: int, step: Step) -> None:
+        row = self.table[number]
+        arrays = dict(step.arrays)
+        if step.bias is not None:
+            arrays["bias"] = arrays["bias"].copy()
+            self._biases.append((step.bias, step.arrays["bias"], arrays["bias"]))
+        self._kept += arrays.values()
+        addresses = [arrays[n].ctypes.data if n in arrays else 0 for n in ARRAYS]
+        columns = self._grid[(step.sources[0] if step.kind == "shuffle" else step.to).buffer][1]
+        head = (
+            KINDS.index(step.kind),
+            columns,
+            len(step.sources),
+            *addresses,
+            step.zero,
+            step.low,
+            step.high,
+        )
+        row[: len(head)] = head
+        for i, view in enumerate((step.to, *step.sources)):
+            base, scratch, stride = self._addresses[view.buffer]
+            at = len(head) + 5 * i
+            row[at : at + 5] = base + view.begin, scratch, stride, view.buffer.pixel, view.channels
+            if view.buffer.name or view.buffer.output:
+                self._moving.append((number, at, view.buffer, view.begin))
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], threads: int, instructions: int
+    ) -> dict[str, NDArray[Any]]:
+        """Outputs by name; feeds: contiguous, of the plan's sizes."""
+        starts = {b: feeds[n].ctypes.data for n, b in self.program.inputs.items()}
+        results = {}
+        for name, parts, size, shape in self._results:
+            memory = np.empty(size + SLACK, np.uint8)
+            at = memory.ctypes.data
+            for buffer, length in parts:
+                starts[buffer] = at
+                at += length
+            results[name] = memory[:size].reshape(shape)
+        for row, column, buffer, begin in self._moving:
+            self.table[row, column] = starts[buffer] + begin
+        for part, fixed, target in self._biases:
+            target[:] = fixed
+            target[: part.end - part.begin] += feeds["bias"][part.begin : part.end]
+        compiled.run(self.stages, self.table, self.scratch, threads, instructions)
+        return results
