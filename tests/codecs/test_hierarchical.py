@@ -251,3 +251,20 @@ def test_the_entry_is_small_and_says_where_it_comes_from() -> None:
     assert manifest["ledger"]
     assert max(manifest["accumulators"].values()) < 2**24
     assert "DATA.md" in manifest["licence"]
+
+
+def test_it_tells_what_each_part_runs_on_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    from layercast.cli import main
+    from layercast.runtime.exact import INSTRUCTIONS
+
+    parts = HierarchicalCodec(provider="CPU", optimise=False, self_test=False).runs_on
+    assert parts["analysis"] == parts["synthesis"] == "CPUExecutionProvider: asked for by name"
+    assert parts["exact prior"] == "CPUExecutionProvider: optimisations are off"
+    assert main(["codecs", "hierarchical"]) == 0
+    told = capsys.readouterr().out
+    assert "\nanalysis: " in told
+    assert "\nentropy coder: " in told
+    if INSTRUCTIONS:
+        assert f"\nexact prior: compiled program: this processor has {next(iter(INSTRUCTIONS))}\n" in told
+    else:
+        assert "\nexact prior: CPUExecutionProvider: nothing is compiled for this processor\n" in told

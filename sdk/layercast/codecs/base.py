@@ -107,3 +107,12 @@ class Timed(Protocol):
     def stage_times(self) -> Mapping[str, float]:
         """Seconds by stage of the last `encode` or `decode`, empty before the first; names from
         `layercast.codecs.stages.STAGES`. They add up to no more than the call took."""
+
+
+@runtime_checkable
+class Situated(Protocol):
+    """What a codec has besides that says what it runs on; optional."""
+
+    @property
+    def runs_on(self) -> Mapping[str, str]:
+        """By part of the codec: what it runs on and why, a line for people."""

@@ -19,6 +19,7 @@ from layercast.codecs.hierarchical.model import Model
 from layercast.codecs.hierarchical.streams import StreamCoder
 from layercast.codecs.hierarchical.walk import STRIDE, Walk, layer_table
 from layercast.codecs.stages import StageClock
+from layercast.entropy import COMPILED
 from layercast.errors import CorruptError, PictureError
 from layercast.runtime import SessionOptions
 
@@ -64,6 +65,22 @@ class HierarchicalCodec:
     @property
     def fingerprint(self) -> bytes:
         return self.model.fingerprint
+
+    @property
+    def runs_on(self) -> Mapping[str, str]:
+        """See `Situated`."""
+        model = self.model
+        prior = list(model.networks.values())
+        parts = (("analysis", [model.analysis]), ("exact prior", prior), ("synthesis", [model.synthesis]))
+        told = {}
+        for (
+            part,
+            networks,
+        ) in parts:  # the prior's differ where one of them is no program; each way is told once
+            ways = dict.fromkeys(f"{network.provider}: {network.reason}" for network in networks)
+            told[part] = "; ".join(ways)
+        coder = "compiled" if COMPILED else "NumPy and constriction: nothing is compiled here"
+        return told | {"entropy coder": coder}
 
     def encode(self, image: NDArray[np.uint8], quality: float = 0.7) -> EncodedFrame:
         """Encode (H, W, 3) RGB or (H, W) grey, uint8, at quality 0..1.

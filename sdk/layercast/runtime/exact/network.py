@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +31,7 @@ class ExactNetwork:
 
     def __init__(self, model: bytes, name: str, threads: int, instructions: str) -> None:
         self.name, self._threads, self._instructions = name, threads, INSTRUCTIONS[instructions]
+        self.provider, self.reason = "compiled program", f"this processor has {instructions}"
         self._program = Program(model, instructions not in DOT_PRODUCTS)
         self._lock = threading.Lock()
         self._size: tuple[Grid, ...] = ()
@@ -95,7 +95,12 @@ def exact_network(model: bytes, name: str, options: SessionOptions) -> Session |
     Raises:
         ModelError: neither can load it.
     """
+    reason = "nothing is compiled for this processor" if options.optimise else "optimisations are off"
     if INSTRUCTIONS and options.optimise:
-        with contextlib.suppress(Unsupported):
+        try:
             return ExactNetwork(model, name, options.thread_count, next(iter(INSTRUCTIONS)))
-    return Session(model, name, options)
+        except Unsupported as error:
+            reason = str(error)
+    session = Session(model, name, options)
+    session.reason = reason
+    return session
