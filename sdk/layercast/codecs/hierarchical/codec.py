@@ -32,8 +32,8 @@ class HierarchicalCodec:
     Args:
         model: folder of a zoo entry; None for the one that ships with layercast.
         provider: execution provider of analysis and synthesis, "auto" or a name.
-        threads: threads per network; 0 means all cores this process may use.
-        optimise: ONNX Runtime's graph optimisations.
+        threads: threads that share the work; 0 means all cores this process may use.
+        optimise: ONNX Runtime's graph optimisations, and the exact prior as compiled programs where the processor can.
         self_test: prove at start that the exact prior computes the expected integers here.
 
     Raises:
@@ -73,10 +73,8 @@ class HierarchicalCodec:
         prior = list(model.networks.values())
         parts = (("analysis", [model.analysis]), ("exact prior", prior), ("synthesis", [model.synthesis]))
         told = {}
-        for (
-            part,
-            networks,
-        ) in parts:  # the prior's differ where one of them is no program; each way is told once
+        for part, networks in parts:
+            # The prior's networks differ where one of them is no program; each way is told once.
             ways = dict.fromkeys(f"{network.provider}: {network.reason}" for network in networks)
             told[part] = "; ".join(ways)
         coder = "compiled" if COMPILED else "NumPy and constriction: nothing is compiled here"
