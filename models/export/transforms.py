@@ -144,9 +144,8 @@ class SynthesisGraph(nn.Module):
         pyramid = torch.cat([s.s8.weight, s.sdc.weight]).detach()  # (c8 + 3, 3, 8, 8)
         used = len(pyramid)
         n = (used // LANES + 1) * LANES
-        self.ones = (
-            n - used
-        )  # channels that are 1: the first one's weights are a bias, which costs no sum of its own
+        # Channels that are 1: the first one's weights are a bias, which costs no sum of its own.
+        self.ones = n - used
         tiles = F.pad(pyramid, (0, 0, 0, 0, 0, 0, 0, self.ones)).view(n, 3, 2, 4, 2, 4)
         tiles = 255 * tiles.permute(2, 4, 3, 5, 1, 0).reshape(2, 2, 48, n)  # tile y, x; y, x in it and colour
         tiles[..., used] = level

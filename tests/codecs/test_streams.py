@@ -72,7 +72,7 @@ def test_a_busy_helper_is_not_waited_for() -> None:
     expected = coder.encode(values, rows, TABLES).layer()
     free = threading.Event()
     assert coder._helper is not None
-    busy = coder._helper.submit(free.wait, 60)
+    busy = coder._helper.submit(lambda: free.wait(60))
     try:
         assert coder.encode(values, rows, TABLES).layer() == expected
         np.testing.assert_array_equal(coder.decode(expected, rows, TABLES), values)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from layercast.entropy import CdfTables, coder, models, pieces, plain, quiet
 from layercast.errors import CodecError, CorruptError
+from layercast.extensions import PURE
 
 from . import strategies as own
 from .test_entropy_coder import CALM, CALM_CHANCES, MIXES
@@ -275,7 +276,7 @@ def test_threads_may_share_tables_from_the_first_use_on():
 
 @pytest.mark.parametrize(("value", "expected"), [("1", "False"), ("", "True")])
 def test_an_environment_variable_leaves_the_compiled_coder_alone(value, expected):
-    environment = {**os.environ, coder.PURE: value}
+    environment = {**os.environ, PURE: value}
     code = "from layercast import entropy; print(entropy.COMPILED)"
     run = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

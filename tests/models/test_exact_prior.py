@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib import resources
 
 import numpy as np
@@ -20,6 +21,8 @@ PRIOR_NETWORKS = prior_networks(len(CONFIG["groups"]), CONFIG["classes"])
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 SIZES = ((1, 1), (3, 2), (2, 5))
 KINDS = ("random", "all zero", "all max")
+
+Arrays = dict[str, np.ndarray]
 
 
 def stride(name: str) -> int:
@@ -47,15 +50,21 @@ def feeds(model: onnx.ModelProto, size: tuple[int, int], kind: str) -> dict[str,
     return out
 
 
-@pytest.mark.parametrize("name", PRIOR_NETWORKS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_onnx_runtime_gives_the_integers_of_int64(name: str, kind: str) -> None:
-    data = (ZOO / f"{name}.onnx").read_bytes()
+def cases(data: bytes, kind: str) -> Iterator[tuple[tuple[int, int], Arrays, Arrays]]:
+    """Sizes, inputs of a kind, and the outputs that int64 arithmetic gives for them."""
     model = onnx.load_from_string(data)
     for size in SIZES if kind == "random" else SIZES[1:2]:
         inputs = feeds(model, size, kind)
         expected = evaluate(model, inputs)
         assert expected.pop("largest") < 2**24
+        yield size, inputs, expected
+
+
+@pytest.mark.parametrize("name", PRIOR_NETWORKS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_runtime_gives_the_integers_of_int64(name: str, kind: str) -> None:
+    data = (ZOO / f"{name}.onnx").read_bytes()
+    for size, inputs, expected in cases(data, kind):
         for level in LEVELS:
             for threads in (1, 2):
                 options = ort.SessionOptions()
@@ -75,11 +84,7 @@ def test_onnx_runtime_gives_the_integers_of_int64(name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_programs_give_the_integers_of_int64(name: str, kind: str) -> None:
     data = (ZOO / f"{name}.onnx").read_bytes()
-    model = onnx.load_from_string(data)
-    for size in SIZES if kind == "random" else SIZES[1:2]:
-        inputs = feeds(model, size, kind)
-        expected = evaluate(model, inputs)
-        del expected["largest"]
+    for size, inputs, expected in cases(data, kind):
         for instructions in INSTRUCTIONS:
             for threads in (1, 2, 3):
                 network = ExactNetwork(data, name, threads, instructions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
+import os
 import threading
 
 import numpy as np
@@ -163,7 +163,7 @@ def _child(model: bytes, connection) -> None:
 
 
 @compiled
-@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_gets_helpers_of_its_own() -> None:
     model = block(48, 40).SerializeToString()

@@ -7,13 +7,13 @@ temporaries would cost 200 bytes a pixel, and the fresh memory for them more tim
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from layercast.codecs.helper import Helper
 
 Floats = NDArray[np.float32]
 Item = TypeVar("Item")
@@ -54,15 +54,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self.first, self.second = Scratch(), Scratch()
-        self._helper: ThreadPoolExecutor | None = None
-        self._process = 0
-
-    @property
-    def helper(self) -> ThreadPoolExecutor:
-        """The second thread; a forked process gets one of its own."""
-        if self._helper is None or self._process != os.getpid():
-            self._helper, self._process = ThreadPoolExecutor(1, "dct"), os.getpid()
-        return self._helper
+        self.helper = Helper("dct")
 
     def share(self, work: Callable[[Item, Scratch], None], items: Sequence[Item]) -> None:
         """Call `work` for every item, here and in one more thread, each with a scratch of its own."""
@@ -74,12 +66,7 @@ class Workspace:
 
         if len(items) < 2:
             return run(self.first)
-        other = self.helper.submit(run, self.second)
-        try:
-            run(self.first)
-        finally:
-            if not other.cancel():  # it may have been busy all the time
-                other.result()
+        self.helper.beside(lambda: run(self.first), lambda: run(self.second))
 
 
 def stripes(rows: int, across: int, values: int) -> list[tuple[int, int]]:

@@ -14,7 +14,6 @@ Two modules do it, with the same bytes: `compiled` where layercast's extension w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from layercast.entropy import plain
 from layercast.entropy.plain import Plan
 from layercast.entropy.tables import CdfTables
 from layercast.errors import CodecError
+from layercast.extensions import extension
 
 VERSION = 2
 """Of the coded bytes, as docs/entropy.md has them; for the fingerprints of codecs whose tables stay the same."""
@@ -35,22 +35,9 @@ MAX_SYMBOLS = 1 << 28
 PORTION = 1 << 18
 """Symbols looked at together; bounds what a call needs beside its symbols to a few MB."""
 
-PURE = "LAYERCAST_PURE"
-"""Environment variable: if it is set, what is compiled is left alone."""
+backend: Any = extension("layercast.entropy.compiled") or plain
+"""The module that does the work."""
 
-
-def _backend() -> Any:
-    """The module that does the work."""
-    if os.environ.get(PURE):
-        return plain
-    try:
-        from layercast.entropy import compiled
-    except ImportError:  # where there was no compiler when layercast was installed
-        return plain
-    return compiled
-
-
-backend = _backend()
 COMPILED = backend is not plain
 """Whether symbols are coded by the compiled extension in this process."""
 

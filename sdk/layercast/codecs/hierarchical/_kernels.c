@@ -151,7 +151,7 @@ typedef struct Ranking {
     int16_t *keys;
     int64_t sizes[MAX_PARTS][SKIP + 1]; /* symbols of each class in each part */
     int32_t *next[MAX_PARTS][SKIP];     /* where each part's next symbol of each class goes */
-    uint32_t *found;                /* how often each entry occurs, by part, twice: see `count_part` */
+    uint32_t *found;                    /* how often each entry occurs, by part, twice: see `count_part` */
     Py_ssize_t positions, channels, size;
     int parts, count;
     void (*part)(struct Ranking *, int);

@@ -6,13 +6,10 @@ contiguous; a symbol's channel is its position modulo the number of channels.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from layercast.extensions import extension
 
 MIRROR_BIT = 10
 ROW_MIRROR = 1 << MIRROR_BIT
@@ -27,10 +24,7 @@ SKIP = 255
 ZERO = 128
 """What a signed zero is in the networks' uint8 tensors."""
 
-_compiled: Any = None
-if not os.environ.get("LAYERCAST_PURE"):
-    with contextlib.suppress(ImportError):  # where there was no compiler when layercast was installed
-        _compiled = importlib.import_module("layercast.codecs.hierarchical._kernels")
+_compiled = extension("layercast.codecs.hierarchical._kernels")
 
 
 def row_keys(

@@ -7,14 +7,14 @@ the top bit set on all bytes but the last). How many there are follows from the 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layercast.codecs.helper import Helper
 from layercast.entropy import CdfTables, SymbolDecoder, encode_symbols
 from layercast.errors import CorruptError
 
@@ -93,16 +93,7 @@ class StreamCoder:
     """
 
     def __init__(self, threads: int) -> None:
-        self._alone = threads < 2
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = 0
-
-    @property
-    def _helper(self) -> ThreadPoolExecutor | None:
-        """The helping thread; a forked process gets one of its own."""
-        if not self._alone and self._process != os.getpid():
-            self._pool, self._process = ThreadPoolExecutor(1, "hierarchical"), os.getpid()
-        return self._pool
+        self._helper = None if threads < 2 else Helper("hierarchical")
 
     def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.int16], tables: CdfTables) -> Pending:
         """Begin to encode a layer; neither symbols nor rows (N,) may change until it is there."""
@@ -132,10 +123,8 @@ class StreamCoder:
             for stream, some in left:
                 symbols[some] = SymbolDecoder(stream).decode(rows[some], tables)
 
-        other = self._helper.submit(work) if self._helper else None
-        try:
+        if self._helper:
+            self._helper.beside(work, work)
+        else:
             work()
-        finally:
-            if other is not None and not other.cancel():
-                other.result()
         return symbols

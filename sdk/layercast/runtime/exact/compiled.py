@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
 from collections.abc import Mapping
-from typing import Any
 
-compiled: Any = None
-"""The extension module; None where there was no compiler when layercast was installed, or LAYERCAST_PURE is set."""
-if not os.environ.get("LAYERCAST_PURE"):
-    with contextlib.suppress(ImportError):
-        compiled = importlib.import_module("layercast.runtime._exact")
+from layercast.extensions import extension
+
+compiled = extension("layercast.runtime._exact")
 
 INSTRUCTIONS: Mapping[str, int] = compiled.SETS if compiled else {}
 """Sets of instructions that this processor has, the quickest first."""

@@ -34,7 +34,7 @@ class ExactNetwork:
         self.provider, self.reason = "compiled program", f"this processor has {instructions}"
         self._program = Program(model, instructions not in DOT_PRODUCTS)
         self._lock = threading.Lock()
-        self._size: tuple[Grid, ...] = ()
+        self._grids: dict[str, Grid] = {}
         self._free: list[Plan] = []
 
     @property
@@ -64,29 +64,27 @@ class ExactNetwork:
                     hint="a layercast bug",
                 )
             given[name] = array
+        grids: dict[str, Grid] = {name: array.shape[1:3] for name, array in given.items()}
         if self._program.takes_bias:
             given["bias"] = feeds["bias"]
-        size = tuple((a.shape[1], a.shape[2]) for n, a in given.items() if n != "bias")
         try:
-            plan = self._take(size, given)
+            plan = self._take(grids)
             results = plan.run(given, self._threads, self._instructions)
         except MemoryError as error:
             raise ModelError(f"network {self.name!r}: no memory", hint="a smaller picture") from error
         with self._lock:
-            if size == self._size:
+            if grids == self._grids:
                 self._free.append(plan)
         return results
 
-    def _take(self, size: tuple[Grid, ...], given: Mapping[str, NDArray[Any]]) -> Plan:
-        """A plan that nobody else uses; those of the last size are kept."""
+    def _take(self, grids: dict[str, Grid]) -> Plan:
+        """A plan that nobody else uses; those of the last sizes are kept."""
         with self._lock:
-            if size != self._size:
-                self._size, self._free = size, []
+            if grids != self._grids:
+                self._grids, self._free = grids, []
             elif self._free:
                 return self._free.pop()
-        return Plan(
-            self._program, self.name, {n: (a.shape[1], a.shape[2]) for n, a in given.items() if n != "bias"}
-        )
+        return Plan(self._program, self.name, grids)
 
 
 def exact_network(model: bytes, name: str, options: SessionOptions) -> Session | ExactNetwork:

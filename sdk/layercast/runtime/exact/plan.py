@@ -115,7 +115,6 @@ class Plan:
         head = (
             KINDS.index(step.kind),
             columns,
-            len(step.sources),
             *addresses,
             step.zero,
             step.low,

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define MAX_SOURCES 2
+#define SOURCES 2
 #define LANES 16 /* channels that are computed together */
 
 /* uint8, one image row behind the other, channels last. */
@@ -22,11 +22,10 @@ enum { POINTWISE, DEPTHWISE, SCALE, ADD, MULTIPLY, CLIP, COPY, SHUFFLE, KINDS };
 typedef struct {
     int64_t kind;
     int64_t columns; /* of the output; of the source of SHUFFLE */
-    int64_t sources;
     int64_t weights, bias, scale, steps, groups; /* addresses */
     int64_t zero, low, high;
     Tensor to;
-    Tensor from[MAX_SOURCES];
+    Tensor from[SOURCES];
 } Operation;
 
 /* Operations whose rows depend on rows of earlier stages and on their own row of this one only. */

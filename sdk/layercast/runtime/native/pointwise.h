@@ -4,13 +4,13 @@
     NAMED(x)           x with the set's name
     POSITIONS          how many are computed together
     ADD_DOTS(s, x, w)  s (int32) and the sums of four products each of x (uint8) and w (int8, |w| <= 64)
-    DOTS, WIDEN        where products are summed in int16 first: pairs of them as int16, and those as int32
+    GROUPED            where more than a pair of products is summed in int16 first
 
 A step is four input channels and 16 outputs: their place in a position, and 64 weights by output and channel. Every 16
 outputs have their own order of steps: groups of four whose int16 sums cannot pass 2**15 whatever the input is
 (`exact/packing.py` chooses them), groups of two, single ones. */
 
-#ifdef DOTS
+#ifdef GROUPED
 #define ADD_GROUP(size)                                                                                                \
     do {                                                                                                               \
         __m256i pairs[POSITIONS][2];                                                                                   \
@@ -59,7 +59,7 @@ TARGET static inline __attribute__((always_inline)) void NAMED(pointwise_tile)(i
         sums[i][0] = _mm256_loadu_si256((const __m256i *)bias);
         sums[i][1] = _mm256_loadu_si256((const __m256i *)(bias + 8));
     }
-#ifdef DOTS
+#ifdef GROUPED
     for (int32_t group = 0; group < groups[0]; group++)
         ADD_GROUP(4);
     for (int32_t group = 0; group < groups[1]; group++)

@@ -18,10 +18,15 @@ static int has_avx2(void)
     return __builtin_cpu_supports("avx2") != 0;
 }
 
+/* Sums of four products, two by two in int16, which the weights keep from saturating, and then in int32. */
+#define DOTS(x, w) _mm256_maddubs_epi16(x, w)
+#define WIDEN(dots) _mm256_madd_epi16(dots, _mm256_set1_epi16(1))
+#define ADD_PAIRS(s, x, w) _mm256_add_epi32(s, WIDEN(DOTS(x, w)))
+
 #ifdef EMULATE_VNNI /* tests: everything of that set but its one instruction, on any processor with AVX2 */
 #undef TARGET_VNNI
 #define TARGET_VNNI TARGET_AVX2
-#define ADD_FOUR(s, x, w) _mm256_add_epi32(s, WIDEN(_mm256_maddubs_epi16(x, w)))
+#define ADD_FOUR(s, x, w) ADD_PAIRS(s, x, w)
 static int has_vnni(void)
 {
     return has_avx2();
@@ -34,19 +39,6 @@ static int has_vnni(void)
            __builtin_cpu_supports("avx512vnni");
 }
 #endif
-
-/* 16 channels, or the first n and what is between them and the next multiple of 4. */
-#define LOAD(name, target)                                                                                             \
-    target static inline __attribute__((always_inline)) __m128i name(const uint8_t *x, int64_t n)                      \
-    {                                                                                                                  \
-        uint64_t first = 0, then = 0;                                                                                  \
-        if (n > 12)                                                                                                    \
-            return _mm_loadu_si128((const __m128i *)x);                                                                \
-        memcpy(&first, x, n > 4 ? 8 : 4);                                                                              \
-        if (n > 8)                                                                                                     \
-            memcpy(&then, x + 8, 4);                                                                                   \
-        return _mm_set_epi64x((long long)then, (long long)first);                                                      \
-    }
 
 /* The first n of 16 int16 values, clipped to uint8; n is 16 or more, or a multiple of 4. */
 #define STORE(name, target)                                                                                            \
@@ -76,19 +68,18 @@ a power of two are exact in float32, and converting back rounds as every thread'
         return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(scale)));                    \
     }
 
-#define EVERYWHERE(set, target) LOAD(load_##set, target) STORE(store_##set, target) ROUNDED(rounded_##set, target)
+#define EVERYWHERE(set, target) STORE(store_##set, target) ROUNDED(rounded_##set, target)
 EVERYWHERE(avx2, TARGET_AVX2)
 EVERYWHERE(vnni, TARGET_VNNI)
 
 #define POSITIONS 3 /* 6 int32 and 6 int16 sums, two vectors of weights, one of inputs: the 16 registers */
-#define DOTS(x, w) _mm256_maddubs_epi16(x, w)
-#define WIDEN(dots) _mm256_madd_epi16(dots, _mm256_set1_epi16(1))
-#define ADD_DOTS(s, x, w) _mm256_add_epi32(s, WIDEN(DOTS(x, w)))
+#define GROUPED 1
+#define ADD_DOTS(s, x, w) ADD_PAIRS(s, x, w)
 #define NAMED(x) x##_avx2
 #define TARGET TARGET_AVX2
 #include "pointwise.h"
 #undef POSITIONS
-#undef DOTS
+#undef GROUPED
 #undef ADD_DOTS
 #undef NAMED
 #undef TARGET
@@ -172,8 +163,21 @@ TARGET_AVX2 static void depthwise(const Operation *op, uint8_t *scratch, int64_t
     }
 }
 
-/* The others go through their channels 16 at a time, as int16. */
-#define WIDE(x, n) _mm256_cvtepu8_epi16(load_avx2(x, n))
+/* The others go through their channels 16 at a time, most as int16. */
+
+/* 16 channels, or the first n and what is between them and the next multiple of 4. */
+TARGET_AVX2 static inline __attribute__((always_inline)) __m128i load(const uint8_t *x, int64_t n)
+{
+    uint64_t first = 0, then = 0;
+    if (n > 12)
+        return _mm_loadu_si128((const __m128i *)x);
+    memcpy(&first, x, n > 4 ? 8 : 4);
+    if (n > 8)
+        memcpy(&then, x + 8, 4);
+    return _mm_set_epi64x((long long)then, (long long)first);
+}
+
+#define WIDE(x, n) _mm256_cvtepu8_epi16(load(x, n))
 
 /* y = clip(round((w x + bias) * scale) + zero), one weight (int32) for each channel. */
 TARGET_AVX2 static void scale_row(const Operation *op, uint8_t *scratch, int64_t y)
@@ -186,7 +190,7 @@ TARGET_AVX2 static void scale_row(const Operation *op, uint8_t *scratch, int64_t
     const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
     for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel)
         for (int64_t c = 0; c < channels; c += LANES) {
-            const __m128i bytes = load_avx2(x + c, channels - c);
+            const __m128i bytes = load(x + c, channels - c);
             __m256i half[2] = {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
             for (int k = 0; k < 2; k++) {
                 const int64_t at = c + 8 * k;
