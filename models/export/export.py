@@ -25,7 +25,7 @@ from layercast.codecs.hierarchical.walk import Walk
 from layercast.entropy import CdfTables
 from layercast.entropy.families import to_frequencies
 from models.export.prior import ROWS, TILTS, key_table, prior_graphs, quality_basis, top_tables
-from models.export.transforms import export_float, fix_shape, quantise
+from models.export.transforms import export_float, fix_shape, quantise, scale_tables
 from models.hierarchical.codec import Codec
 from models.hierarchical.config import (
     CENTRE_MIN,
@@ -173,6 +173,7 @@ class Entry:
 
     def write(self, extra: dict[str, object]) -> None:
         np.savez_compressed(self.folder / "tables.npz", **self.arrays)
+        np.savez_compressed(self.folder / "transforms.npz", **scale_tables(self.model))
         names = sorted(p.name for p in self.folder.iterdir() if p.suffix in (".onnx", ".npz", ".cdf"))
         manifest = {
             "format": FORMAT,
@@ -304,7 +305,9 @@ def main() -> None:
     codec = HierarchicalCodec(o.out)
     if o.int8 or o.npu:
         feeds = {
-            "analysis": [{"image": x[None], "gain": np.ones(1, np.float32)} for x in images[:24]],
+            "analysis": [
+                {"image": x[None], "scales": codec.model.analysis_scales(0)} for x in images[:24]
+            ],
             "synthesis": synthesis_feeds(codec, images[:40]),
         }
         for name in TRANSFORMS if o.npu else o.int8:

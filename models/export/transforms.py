@@ -1,7 +1,10 @@
 """Analysis and synthesis as ONNX: pictures in and out as bytes, in float32, or int8 around a float32 pyramid.
 
-`analysis`   image (1, H, W, 3) uint8, gain (1,) -> y32, y16, y8 float32 in final steps
-`synthesis`  z32, z16, z8 float32 in final steps, precision (1, 3), inverse_gain (1,) -> image (1, H, W, 3) uint8
+`analysis`   image (1, H, W, 3) uint8, scales (latents,) -> y32, y16, y8 float32 in final steps
+`synthesis`  z32, z16, z8 float32 in final steps, scales (N,) -> image (1, H, W, 3) uint8
+
+Channels' scales depend on the quality and on how precisely the latents are known; they are computed outside, from
+`scale_tables`.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-import torch.nn.functional as F
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -27,10 +30,10 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from models.export.graph import IR_VERSION, LANES, OPSET
+from models.export.graph import IR_VERSION, OPSET
 from models.hierarchical.codec import Codec
 from models.hierarchical.int8 import CLIPPED
-from models.hierarchical.transforms import Block
+from models.hierarchical.transforms import PRECISION_MIN, Block
 
 LINEAR = ("/l8/", "/ldc/", "/l16/", "/l32/")
 """Node names of analysis' linear pyramid: never quantised."""
@@ -49,18 +52,6 @@ def first(x: Tensor) -> Tensor:
 def last(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, H, W, C)."""
     return x.permute(0, 2, 3, 1)
-
-
-class AnalysisGraph(nn.Module):
-    def __init__(self, model: Codec) -> None:
-        super().__init__()
-        self.analysis, self.gain = model.analysis, model.gain
-
-    def forward(self, image: Tensor, gain: Tensor) -> tuple[Tensor, ...]:
-        x = first(image).float() * (1 / 255)
-        return tuple(
-            last(y * torch.exp(g.detach()) * gain) for y, g in zip(self.analysis(x), self.gain, strict=True)
-        )
 
 
 class Pointwise(nn.Module):
@@ -117,44 +108,150 @@ class Spread(nn.Module):
         return y.permute(0, 2, 1, 3).reshape(1, side * h, side * w, channels)
 
 
+class Scales:
+    """Takes what belongs to each part, in turn, from a network's `scales`."""
+
+    def __init__(self, scales: Tensor) -> None:
+        self._scales, self._at = scales, 0
+
+    def take(self, count: int) -> Tensor:
+        self._at += count
+        return self._scales[self._at - count : self._at]
+
+
+class Gather(nn.Module):
+    """A convolution whose filters do not overlap, channels last: side x side pixels become one of side * side * C
+    channels, ordered (y, x, C), and these are mixed. The inverse of `Spread`'s moves."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """weight (cout, C, side, side) of the convolution, bias (cout,)."""
+        super().__init__()
+        self.channels, self.side = weight.shape[1:3]
+        self.mix = Pointwise(weight.permute(0, 2, 3, 1).flatten(1), bias)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """x (1, side * H, side * W, C); size: (H, W), from the graph's input."""
+        return self.mix(self.gathered(x, size))
+
+    def gathered(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """What is mixed."""
+        (h, w), side, channels = size, self.side, self.channels
+        return x.reshape(h, side, w, side * channels).permute(0, 2, 1, 3).reshape(1, h, w, side * side * channels)
+
+
+def ungrouped(conv: nn.Conv2d) -> Tensor:
+    """A grouped convolution's weights as those of a plain one."""
+    cout, each, *side = conv.weight.shape
+    full = torch.zeros(cout, conv.in_channels, *side)
+    for i, weight in enumerate(conv.weight.detach()):
+        begin = i * conv.groups // cout * each
+        full[i, begin : begin + each] = weight
+    return full
+
+
+class PlainBlock(nn.Module):
+    """`LastBlock` that nothing scales."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.dw, self.a, self.b = block.dw, block.a, block.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + last(self.b(torch.relu(self.a(self.dw(first(x))))))
+
+
+class AnalysisGraph(nn.Module):
+    """Analysis as a CPU runs it fastest: channels last; what both the pyramid and the networks see is mixed at once."""
+
+    def __init__(self, model: Codec) -> None:
+        super().__init__()
+        a = copy.deepcopy(model.analysis)
+        self.latents = model.config.latents
+        c8 = a.l8.out_channels
+        # Of a picture in levels 0..255: stride 8's functions, DC, the networks' features.
+        filters = torch.cat([a.l8.weight, a.ldc.weight, a.e8[0].weight]).detach() / 255
+        bias = -127.5 * filters.sum((1, 2, 3))
+        bias[c8 + 3 :] += a.e8[0].bias.detach()
+        self.split = (c8, c8 + 3)
+        self.enter = Gather(filters, bias)
+        # Each colour's first band goes down: these first, then the other nine.
+        bands = torch.tensor([0, 4, 8, 1, 2, 3, 5, 6, 7, 9, 10, 11])
+        self.bands16, self.bands32 = Gather(ungrouped(a.l16)[bands]), Gather(ungrouped(a.l32))
+        self.down16, self.down32 = (Gather(e[0].weight, e[0].bias) for e in (a.e16, a.e32))
+        self.e8, self.e16, self.e32 = (
+            nn.ModuleList(PlainBlock(block) for block in e[1:]) for e in (a.e8, a.e16, a.e32)
+        )
+        # The pyramid reaches the first channels of a level only.
+        reached = a.l32.out_channels, 9, c8
+        self.y, self.rest = (
+            nn.ModuleList(
+                Pointwise(y.weight[part], y.bias[part])
+                for y, n in zip(a.y, reached, strict=True)
+                for part in [slice(n) if first_ones else slice(n, None)]
+            )
+            for first_ones in (True, False)
+        )
+
+    def forward(self, image: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        of, (c8, end) = Scales(scales), self.split
+        h, w = (n // 32 for n in image.shape[1:3])
+        f = self.enter.mix(self.enter.gathered(image, (4 * h, 4 * w)).float())
+        linear8, dc, f8 = f[..., :c8], f[..., c8:end], f[..., end:]
+        for block in self.e8:
+            f8 = block(f8)
+        bands = self.bands16(dc, (2 * h, 2 * w))
+        f16 = self.down16(f8, (2 * h, 2 * w))
+        for block in self.e16:
+            f16 = block(f16)
+        f32 = self.down32(f16, (h, w))
+        for block in self.e32:
+            f32 = block(f32)
+        linear = self.bands32(bands[..., :3], (h, w)), bands[..., 3:], linear8
+        found = []
+        for x, y, rest, known, n in zip(
+            (f32, f16, f8), self.y, self.rest, linear, self.latents, strict=True
+        ):
+            z = y(x) + known
+            if rest.bias is not None and len(rest.bias):
+                z = torch.cat([z, rest(x)], 3)
+            found.append(z * of.take(n))
+        return tuple(found)
+
+
 class LastBlock(nn.Module):
     """`Block` with channels last outside its convolutions."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        self.scale, self.dw, self.a, self.b = block.scale, block.dw, block.a, block.b
+        self.dw, self.a, self.b = block.dw, block.a, block.b
 
-    def forward(self, x: Tensor, precision: Tensor) -> Tensor:
-        y = first(x * (1 + last(self.scale(precision))))
+    def forward(self, x: Tensor, scales: Scales) -> Tensor:
+        y = first(x * scales.take(self.dw.in_channels))
         return x + last(self.b(torch.relu(self.a(self.dw(y)))))
 
 
 class SynthesisGraph(nn.Module):
-    """Synthesis as a CPU runs it fastest: channels last, which is what int8 convolutions compute in, and the picture as
-    48 channels at stride 4, (y, x, colour) of a tile, until it is bytes."""
+    """Synthesis as a CPU runs it fastest: channels last, and the picture as 48 channels at stride 4, (y, x, colour) of a
+    tile, until it is bytes."""
 
     def __init__(self, model: Codec) -> None:
         super().__init__()
         s = copy.deepcopy(model.synthesis)
-        self.gain, self.shrink = model.gain, s.shrink
+        self.latents = model.config.latents
         self.s32, self.s16 = Spread.of_transposed(s.s32), Spread.of_transposed(s.s16)
+        # Of each colour's four bands the first comes from below: here they come first, then the other nine.
+        bands = torch.tensor([0, 4, 8, 1, 2, 3, 5, 6, 7, 9, 10, 11])
+        self.s16.mix.weight.data = self.s16.mix.weight.data[bands]
         order = torch.arange(48).view(3, 4, 4).permute(1, 2, 0).reshape(-1)
         # 1/2 for pixels that are 0 in the middle, and 1/2 of a level for rounding, since a cast cuts off.
         level = (255 * (s.out.bias[order] + 0.5) + 0.5).detach()
         pyramid = torch.cat([s.s8.weight, s.sdc.weight]).detach()  # (c8 + 3, 3, 8, 8)
-        used = len(pyramid)
-        n = (used // LANES + 1) * LANES
-        # Channels that are 1: the first one's weights are a bias, which costs no sum of its own.
-        self.ones = n - used
-        tiles = F.pad(pyramid, (0, 0, 0, 0, 0, 0, 0, self.ones)).view(n, 3, 2, 4, 2, 4)
-        tiles = 255 * tiles.permute(2, 4, 3, 5, 1, 0).reshape(2, 2, 48, n)  # tile y, x; y, x in it and colour
-        tiles[..., used] = level
-        self.tiles = Spread(tiles)
-        i8 = F.pad(s.i8.weight.flatten(1), (0, n - s.i8.in_channels))  # it ignores what is not of stride 8
+        tiles = 255 * pyramid.view(-1, 3, 2, 4, 2, 4).permute(2, 4, 3, 5, 1, 0).reshape(2, 2, 48, -1)
+        self.tiles = Spread(tiles, level.expand(2, 2, 48))  # tile y, x; y, x in it and colour
         self.i32, self.i16, self.i8 = (
             Pointwise(s.i32.weight, s.i32.bias),
             Pointwise(s.i16.weight),
-            Pointwise(i8),
+            Pointwise(s.i8.weight),
         )
         self.d32, self.d16, self.d8 = (
             nn.ModuleList(LastBlock(block) for block in blocks) for blocks in (s.d32, s.d16, s.d8)
@@ -167,33 +264,52 @@ class SynthesisGraph(nn.Module):
         self.lin4, self.d4 = Pointwise(lin4), LastBlock(s.d4)
         self.out = Pointwise(255 * s.out.weight[order])
 
-    def forward(
-        self, z32: Tensor, z16: Tensor, z8: Tensor, precision: Tensor, inverse_gain: Tensor
-    ) -> Tensor:
-        p32, p16, p8 = precision.unbind(1)
+    def forward(self, z32: Tensor, z16: Tensor, z8: Tensor, scales: Tensor) -> Tensor:
+        of = Scales(scales)
         size32, size16, size8 = (z.shape[1:3] for z in (z32, z16, z8))
-        t32, t16, t8 = (
-            z * (last(torch.exp(shrink(p) - g.detach())) * inverse_gain)
-            for z, g, shrink, p in zip((z32, z16, z8), self.gain, self.shrink, (p32, p16, p8), strict=True)
-        )
+        t32, t16, t8 = (z * of.take(n) for z, n in zip((z32, z16, z8), self.latents, strict=True))
         dc = self.s32(t32[..., :12], size32)
-        details = t16[..., :9].reshape(1, *size16, 3, 3)
-        dc = self.s16(torch.cat([dc[..., None], details], 4).reshape(1, *size16, 12), size16)
-        known = torch.cat([t8, dc, *[0 * z8[..., :1] + 1] * self.ones], 3)
-        linear = self.tiles(known, size8)
+        dc = self.s16(torch.cat([dc, t16[..., :9]], 3), size16)
+        linear = self.tiles(torch.cat([t8, dc], 3), size8)
         d = self.i32(t32)
         for block in self.d32:
-            d = block(d, p32)
-        d = self.u16(d, size32) + self.i16(t16)
+            d = block(d, of)
+        d = self.i16(t16) + self.u16(d, size32)
         for block in self.d16:
-            d = block(d, p16)
-        d = self.u8(d, size16) + self.i8(known)
+            d = block(d, of)
+        d = self.i8(t8) + self.u8(d, size16)
         for block in self.d8:
-            d = block(d, p8)
-        d = self.d4(self.u4(d, size8) + self.lin4(linear), p8)
+            d = block(d, of)
+        d = self.lin4(linear) + self.u4(d, size8)
+        d = self.d4(d, of)
         tiles = (linear + self.out(d)).clamp(0, 255).to(torch.uint8)
         h, w = size8
         return tiles.reshape(2 * h, 2 * w, 4, 12).permute(0, 2, 1, 3).reshape(1, 8 * h, 8 * w, 3)
+
+
+def scale_tables(model: Codec) -> dict[str, np.ndarray]:
+    """What `scales` of both networks are made of (`Model.analysis_scales`, `Model.synthesis_scales`).
+
+    Returns:
+        gain: (latents,) of analysis, without the quality's; knots: (PRECISION_KNOTS, N) of synthesis, at precisions
+        from `precision_min` to 1, of latents (as logarithms) and of blocks; levels: (N,) the level whose precision
+        each depends on.
+    """
+    s = model.synthesis
+    gain = np.concatenate([g.detach().numpy().ravel() for g in model.gain])
+    splines = [(level, spline.t) for level, spline in enumerate(s.shrink)]
+    for level, blocks in enumerate((s.d32, s.d16, s.d8)):
+        splines += [(level, block.scale.t) for block in blocks]
+    splines.append((2, s.d4.scale.t))
+    knots = np.concatenate([t.detach().numpy() for _, t in splines], 1).astype(np.float32)
+    knots[:, : len(gain)] -= gain
+    knots[:, len(gain) :] += 1
+    return {
+        "gain": np.exp(gain).astype(np.float32),
+        "knots": knots,
+        "levels": np.concatenate([np.full(t.shape[1], level, np.uint8) for level, t in splines]),
+        "precision_min": np.float32(PRECISION_MIN),
+    }
 
 
 def export_float(model: Codec, folder: Path) -> dict[str, Path]:
@@ -204,15 +320,15 @@ def export_float(model: Codec, folder: Path) -> dict[str, Path]:
     jobs = {
         "analysis": (
             AnalysisGraph(model),
-            (torch.zeros(1, 64, 96, 3, dtype=torch.uint8), torch.ones(1)),
-            ["image", "gain"],
+            (torch.zeros(1, 64, 96, 3, dtype=torch.uint8), torch.ones(sum(model.config.latents))),
+            ["image", "scales"],
             ["y32", "y16", "y8"],
             {"image": {1: "height", 2: "width"}},
         ),
         "synthesis": (
             SynthesisGraph(model),
-            (*latents, torch.ones(1, 3), torch.ones(1)),
-            [*grids, "precision", "inverse_gain"],
+            (*latents, torch.ones(len(scale_tables(model)["levels"]))),
+            [*grids, "scales"],
             ["image"],
             {n: {1: f"h{n[1:]}", 2: f"w{n[1:]}"} for n in grids},
         ),
@@ -235,6 +351,9 @@ def export_float(model: Codec, folder: Path) -> dict[str, Path]:
                 opset_version=OPSET,
                 dynamo=False,
             )
+        # Folds what is constant, which is all that a program cannot read.
+        quant_pre_process(str(paths[name]), str(paths[name]), skip_symbolic_shape=True)
+        tidy(paths[name])
     return paths
 
 
@@ -268,9 +387,16 @@ def quantise(source: Path, target: Path, feeds: Iterable[dict[str, np.ndarray]])
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={"CalibPercentile": CLIPPED},
         )
-    model = onnx.load(target)
+    tidy(target)
+
+
+def tidy(path: Path) -> None:
+    """Every constant as raw bytes, which is how the runtime reads them, and a version that older runtimes know."""
+    model = onnx.load(path)
     model.ir_version = IR_VERSION
-    onnx.save(model, target)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, path)
 
 
 def fix_shape(source: Path, target: Path, height: int, width: int) -> None:

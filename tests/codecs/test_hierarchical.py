@@ -255,7 +255,7 @@ def test_the_entry_is_small_and_says_where_it_comes_from() -> None:
 
 def test_it_tells_what_each_part_runs_on_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     from layercast.cli import main
-    from layercast.runtime.exact import INSTRUCTIONS
+    from layercast.runtime.programs import INSTRUCTIONS
 
     parts = HierarchicalCodec(provider="CPU", optimise=False, self_test=False).runs_on
     assert parts["analysis"] == parts["synthesis"] == "CPUExecutionProvider: asked for by name"

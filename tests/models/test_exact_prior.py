@@ -13,7 +13,7 @@ import pytest
 from models.export.reference import evaluate
 
 from layercast.codecs.hierarchical.model import DEFAULT_ENTRY, prior_networks
-from layercast.runtime.exact import INSTRUCTIONS, ExactNetwork
+from layercast.runtime.programs import INSTRUCTIONS, ProgramNetwork
 
 ZOO = resources.files("layercast.zoo") / DEFAULT_ENTRY
 CONFIG = json.loads((ZOO / "manifest.json").read_bytes())["config"]
@@ -87,7 +87,7 @@ def test_programs_give_the_integers_of_int64(name: str, kind: str) -> None:
     for size, inputs, expected in cases(data, kind):
         for instructions in INSTRUCTIONS:
             for threads in (1, 2, 3):
-                network = ExactNetwork(data, name, threads, instructions)
+                network = ProgramNetwork(data, name, threads, instructions)
                 for _ in range(2):  # in new memory, and in what the first run left
                     found = network.run(inputs)
                     assert found.keys() == expected.keys()

@@ -12,12 +12,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 from models.export.reference import evaluate
-from tests.runtime.test_exact_network import block, picture
+from tests.runtime.test_programs import block, picture
 
 import layercast
-from layercast.runtime.exact import INSTRUCTIONS, ExactNetwork, network, plan
+from layercast.runtime.programs import INSTRUCTIONS, ProgramNetwork, network, plan
 
-SOURCE = Path(layercast.__file__).parent / "runtime" / "_exact.c"
+SOURCE = Path(layercast.__file__).parent / "runtime" / "_programs.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 pytestmark = [
@@ -28,10 +28,10 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    made = tmp_path_factory.mktemp("emulated") / "_exact.so"
+    made = tmp_path_factory.mktemp("emulated") / "_programs.so"
     flags = ["-std=c11", "-O2", "-fPIC", "-shared", "-DEMULATE_VNNI", f"-I{sysconfig.get_paths()['include']}"]
     subprocess.run([str(COMPILER), *flags, str(SOURCE), "-o", str(made), "-lpthread"], check=True)
-    spec = importlib.util.spec_from_file_location("layercast.runtime._exact", made)
+    spec = importlib.util.spec_from_file_location("layercast.runtime._programs", made)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -48,7 +48,7 @@ def test_dot_products_give_the_integers_of_int64(
     monkeypatch.setattr(plan, "compiled", emulated)
     monkeypatch.setattr(network, "INSTRUCTIONS", emulated.SETS)
     model = block(channels, outputs, extreme)
-    made = ExactNetwork(model.SerializeToString(), "block", 2, "avx512vnni")
+    made = ProgramNetwork(model.SerializeToString(), "block", 2, "avx512vnni")
     for h, w in ((1, 1), (2, 7), (9, 4)):
         feeds = picture(channels, h, w)
         np.testing.assert_array_equal(made.run(feeds)["y"], evaluate(model, feeds)["y"])

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from layercast.runtime.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from layercast.runtime.exact import ExactNetwork, exact_network
+    from layercast.runtime.programs import ProgramNetwork, load_network
     from layercast.runtime.session import Session, SessionOptions, choose_provider
 
 __all__ = [
-    "ExactNetwork",
+    "ProgramNetwork",
     "Session",
     "SessionOptions",
     "choose_provider",
-    "exact_network",
+    "load_network",
     "keep_freed_memory",
 ]
 
@@ -24,6 +24,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from layercast.runtime import exact, session
+    from layercast.runtime import programs, session
 
-    return getattr(exact if hasattr(exact, name) else session, name)
+    return getattr(programs if hasattr(programs, name) else session, name)

@@ -1,4 +1,4 @@
-"""Reads ONNX files without the `onnx` package: the few fields of its messages that the exact prior's graphs use.
+"""Reads ONNX files without the `onnx` package: the few fields of its messages that our graphs use.
 
 Field numbers are those of onnx.proto; protobuf skips every field that is not named here.
 """
@@ -36,7 +36,7 @@ MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     },
     "ValueInfoProto": {"name": (1, "string"), "type": (2, "TypeProto")},
     "TypeProto": {"tensor_type": (1, "TensorTypeProto")},
-    "TensorTypeProto": {"shape": (2, "TensorShapeProto")},
+    "TensorTypeProto": {"elem_type": (1, "int32"), "shape": (2, "TensorShapeProto")},
     "TensorShapeProto": {"dim": (1, "DimensionProto*")},
     "DimensionProto": {"dim_value": (1, "int64")},
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -136,8 +135,8 @@ class HierarchicalCodec:
             image = np.repeat(image[:, :, None], 3, 2)
         if image.shape[:2] != (h, w):
             image = np.pad(image, ((0, h - image.shape[0]), (0, w - image.shape[1]), (0, 0)), "edge")
-        gain = np.array([math.exp(self.model.log_gain(picture.quality_index))], np.float32)
-        out = self.model.analysis.run({"image": np.ascontiguousarray(image)[None], "gain": gain})
+        scales = self.model.analysis_scales(picture.quality_index)
+        out = self.model.analysis.run({"image": np.ascontiguousarray(image)[None], "scales": scales})
         return np.concatenate([out[n].ravel() for n in ("y32", "y16", "y8")])
 
 
@@ -176,16 +175,11 @@ class HierarchicalDecoder:
         return self._walk.state()
 
     def synthesis_inputs(self) -> dict[str, NDArray[Any]]:
-        """What synthesis gets for the layers so far, by input name: latents, their precision, the inverse gain."""
-        info, walk = self._info, self._walk
-        walk.look_ahead()
-        latents, missing = walk.known()
-        quality = info.quality_index / 255
+        """What synthesis gets for the layers so far, by input name: latents, and scales for how precise they are."""
+        self._walk.look_ahead()
+        latents, missing = self._walk.known()
         feeds: dict[str, NDArray[Any]] = dict(zip(("z32", "z16", "z8"), latents, strict=True))
-        feeds["precision"] = np.array(
-            [[quality - self._model.plane_quality * m for m in missing]], np.float32
-        )
-        feeds["inverse_gain"] = np.array([math.exp(-self._model.log_gain(info.quality_index))], np.float32)
+        feeds["scales"] = self._model.synthesis_scales(self._info.quality_index, missing)
         return feeds
 
     def picture(self) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -22,7 +22,7 @@ from layercast.codecs.hierarchical.streams import VERSION as STREAMS_VERSION
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
-from layercast.runtime import ExactNetwork, Session, SessionOptions, exact_network, keep_freed_memory
+from layercast.runtime import ProgramNetwork, Session, SessionOptions, load_network, keep_freed_memory
 from layercast.runtime.session import MAX_MODEL_BYTES
 
 DEFAULT_ENTRY = "hierarchical-1"
@@ -30,7 +30,7 @@ DEFAULT_ENTRY = "hierarchical-1"
 
 GROUP_LETTERS = "abcdefgh"
 
-FORMAT = 4
+FORMAT = 5
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
 TRANSFORMS = ("analysis", "synthesis")
@@ -114,6 +114,7 @@ class Model:
             Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"], kinds) for p in (1, 2)
         )
         self.surprise = surprises(self.trit_tables)
+        self._scales = self.files.arrays("transforms.npz")
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION, STREAMS_VERSION]))
         for name in (*(f"{n}.onnx" for n in self.prior_networks), "tables.npz", "base.cdf", "trits.cdf"):
             digest.update(self.files.read(name))
@@ -121,26 +122,50 @@ class Model:
         self._prior_options = SessionOptions("CPU", self.options.threads, self.options.optimise)
 
     @cached_property
-    def networks(self) -> Mapping[str, Session | ExactNetwork]:
+    def networks(self) -> Mapping[str, Session | ProgramNetwork]:
         """The exact prior's networks, loaded at first use."""
         return {
-            name: exact_network(self.files.read(f"{name}.onnx"), name, self._prior_options)
+            name: load_network(self.files.read(f"{name}.onnx"), name, self._prior_options)
             for name in self.prior_networks
         }
 
     @cached_property
-    def analysis(self) -> Session:
-        return Session(self.files.read("analysis.onnx"), "analysis", self.options)
+    def analysis(self) -> Session | ProgramNetwork:
+        return self._transform("analysis")
 
     @cached_property
-    def synthesis(self) -> Session:
-        return Session(self.files.read("synthesis.onnx"), "synthesis", self.options)
+    def synthesis(self) -> Session | ProgramNetwork:
+        return self._transform("synthesis")
+
+    def _transform(self, name: str) -> Session | ProgramNetwork:
+        return load_network(self.files.read(f"{name}.onnx"), name, self.options, exact=False)
 
     def prior(self, name: str, quality_index: int, **feeds: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run one of the prior's networks at a quality index."""
         if name in self.biases:
             feeds["bias"] = self.biases[name][quality_index]
         return self.networks[name].run(feeds)
+
+    def analysis_scales(self, quality_index: int) -> NDArray[np.float32]:
+        """What multiplies analysis' latents to final steps, by channel."""
+        gain: NDArray[np.float32] = self._scales["gain"] * np.float32(math.exp(self.log_gain(quality_index)))
+        return gain
+
+    def synthesis_scales(self, quality_index: int, missing: Sequence[float]) -> NDArray[np.float32]:
+        """Channels' scales of synthesis' latents and blocks, by how precisely each level is known: first-order splines
+        (Duan et al. 2023; NTC section 5).
+
+        Args:
+            missing: per level, planes that are missing, averaged over its symbols.
+        """
+        knots, levels, low = (self._scales[n] for n in ("knots", "levels", "precision_min"))
+        precision = quality_index / 255 - self.plane_quality * np.asarray(missing)
+        position = np.clip((precision - low) / (1 - low), 0, 1) * (len(knots) - 1)
+        basis = np.clip(1 - np.abs(np.arange(len(knots)) - position[:, None]), 0, None)  # hats, by level
+        scales: NDArray[np.float32] = (basis.astype(np.float32) @ knots)[levels, np.arange(len(levels))]
+        latents = sum(self.latents)
+        scales[:latents] = np.exp(scales[:latents] - np.float32(self.log_gain(quality_index)))
+        return scales
 
     def log_gain(self, quality_index: int) -> float:
         """log(1 / final step) for pixels in 0..1."""

@@ -1,4 +1,4 @@
-/* What a program is made of. `exact/plan.py` writes these structures as rows of int64, in the same order. */
+/* What a program is made of. `programs/plan.py` writes these structures as rows of int64, in the same order. */
 #ifndef LAYERCAST_OPERATION_H
 #define LAYERCAST_OPERATION_H
 
@@ -7,7 +7,7 @@
 #define SOURCES 2
 #define LANES 16 /* channels that are computed together */
 
-/* uint8, one image row behind the other, channels last. */
+/* uint8 or float32, one image row behind the other, channels last. */
 typedef struct {
     int64_t base;    /* address of row 0, or its place in a thread's scratch memory */
     int64_t scratch; /* 1 if so: it then holds one row at a time */
@@ -16,9 +16,13 @@ typedef struct {
     int64_t channels;
 } Tensor;
 
-enum { POINTWISE, DEPTHWISE, SCALE, ADD, MULTIPLY, CLIP, COPY, SHUFFLE, KINDS };
+enum {
+    POINTWISE, DEPTHWISE, SCALE, ADD, MULTIPLY, CLIP, COPY, SHUFFLE, /* of uint8 */
+    MATMUL, FILTER, WEIGH, QUANTISE, TO_BYTES, TO_FLOATS, ACCUMULATE, COPY_FLOATS, /* of float32 */
+    KINDS
+};
 
-/* One operation on every row of its output. What the kinds do with the fields: `rows.h`, `pointwise.h`. */
+/* One operation on every row of its output. What the kinds do with the fields: `rows.h`, `pointwise.h`, `floats.h`. */
 typedef struct {
     int64_t kind;
     int64_t columns; /* of the output; of the source of SHUFFLE */

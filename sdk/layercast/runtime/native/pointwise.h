@@ -8,7 +8,7 @@
 
 A step is four input channels and 16 outputs: their place in a position, and 64 weights by output and channel. Every 16
 outputs have their own order of steps: groups of four whose int16 sums cannot pass 2**15 whatever the input is
-(`exact/packing.py` chooses them), groups of two, single ones. */
+(`programs/packing.py` chooses them), groups of two, single ones. */
 
 #ifdef GROUPED
 #define ADD_GROUP(size)                                                                                                \

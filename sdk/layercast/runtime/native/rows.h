@@ -15,7 +15,7 @@ enum { AVX2 = 1, VNNI };
 static int has_avx2(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") != 0;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 /* Sums of four products, two by two in int16, which the weights keep from saturating, and then in int32. */
@@ -246,6 +246,15 @@ TARGET_AVX2 static void clip(const Operation *op, uint8_t *scratch, int64_t y)
         }
 }
 
+/* The source's channels. */
+static void copy_floats(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel)
+        memcpy(to, x, (size_t)op->to.channels * sizeof(float));
+}
+
 /* The source's channels, and `zero` in those that it lacks. */
 static void copy(const Operation *op, uint8_t *scratch, int64_t y)
 {
@@ -271,9 +280,13 @@ static void shuffle(const Operation *op, uint8_t *scratch, int64_t y)
     }
 }
 
+#include "floats.h"
+
 static Row *const ROWS[KINDS] = {
-    [DEPTHWISE] = depthwise, [SCALE] = scale_row, [ADD] = add,         [MULTIPLY] = multiply,
-    [CLIP] = clip,           [COPY] = copy,       [SHUFFLE] = shuffle,
+    [DEPTHWISE] = depthwise, [SCALE] = scale_row,       [ADD] = add,           [MULTIPLY] = multiply,
+    [CLIP] = clip,           [COPY] = copy,             [SHUFFLE] = shuffle,   [MATMUL] = matmul,
+    [FILTER] = filter,       [WEIGH] = weigh,           [QUANTISE] = quantise, [TO_BYTES] = to_bytes,
+    [TO_FLOATS] = to_floats, [ACCUMULATE] = accumulate, [COPY_FLOATS] = copy_floats,
 };
 
 #endif

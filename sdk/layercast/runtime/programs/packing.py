@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.runtime.exact.compiled import LANES
+from layercast.runtime.programs.compiled import LANES
 
 INT16_END = 2**15
 
@@ -68,3 +68,24 @@ def ordered(values: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
     """Values by channel, filled up with 0 to a multiple of LANES, each LANES of them in an order."""
     full = np.pad(values, (0, -len(values) % LANES))
     return np.ascontiguousarray(full.reshape(-1, LANES)[:, order].ravel())
+
+
+def packed_matmul(matrix: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """(inputs, outputs) weights by 16 outputs, input and output, and biases (outputs,), as `matmul` reads them."""
+    inputs, outputs = matrix.shape
+    full = np.pad(matrix.astype(np.float32), ((0, 0), (0, -outputs % LANES)))
+    blocks = full.reshape(inputs, -1, LANES).transpose(1, 0, 2)
+    return {
+        "weights": np.ascontiguousarray(blocks),
+        "bias": np.pad(bias.astype(np.float32), (0, -outputs % LANES)),
+    }
+
+
+def packed_filter(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """(channels, 5, 5) weights by 8 channels, row, column and channel, and biases (channels,), as `filter` reads them."""
+    lanes = LANES // 2
+    full = np.pad(weights.astype(np.float32), ((0, -len(weights) % lanes), (0, 0), (0, 0)))
+    return {
+        "weights": np.ascontiguousarray(full.reshape(-1, lanes, *full.shape[1:]).transpose(0, 2, 3, 1)),
+        "bias": np.pad(bias.astype(np.float32), (0, -len(bias) % lanes)),
+    }

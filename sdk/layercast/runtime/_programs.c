@@ -1,11 +1,11 @@
-/* layercast.runtime._exact: runs programs of fixed-point operations on uint8 tensors, those of the exact prior.
+/* layercast.runtime._programs: runs programs of fixed-point operations on uint8 tensors, those of the exact prior.
 
-`exact/` makes a program of an ONNX graph; here each row of an output is computed
+`programs/` makes a program of an ONNX graph; here each row of an output is computed
 at once, for every operation of a stage before the next row, so that what lies between them stays in the cache. Rows
 are taken by whichever thread is free. There are x86-64 instructions for AVX2 and AVX-512 VNNI; elsewhere `SETS` is
 empty and ONNX Runtime does the work.
 
-Programs come from `exact/` alone, which checks shapes; nothing that arrives from a network is looked at here. */
+Programs come from `programs/` alone, which checks shapes; nothing that arrives from a network is looked at here. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdbool.h>
@@ -108,9 +108,9 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_exact", NULL, -1, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_programs", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__exact(void)
+PyMODINIT_FUNC PyInit__programs(void)
 {
     PyObject *m = PyModule_Create(&module), *sets = PyDict_New();
     if (!m || !sets)

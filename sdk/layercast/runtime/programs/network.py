@@ -1,4 +1,4 @@
-"""Networks of the exact prior, as programs or as sessions of ONNX Runtime."""
+"""Networks as programs, or as sessions of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.errors import ModelError
-from layercast.runtime.exact.compiled import DOT_PRODUCTS, INSTRUCTIONS
-from layercast.runtime.exact.plan import Grid, Plan
-from layercast.runtime.exact.program import Program, Unsupported
-from layercast.runtime.session import Session, SessionOptions
+from layercast.runtime.programs.compiled import DOT_PRODUCTS, INSTRUCTIONS
+from layercast.runtime.programs.graph import Program, Unsupported
+from layercast.runtime.programs.plan import Grid, Plan
+from layercast.runtime.session import Session, SessionOptions, choose_provider
 
 
-class ExactNetwork:
-    """A network of the exact prior as a program; stands in for a `Session`.
+class ProgramNetwork:
+    """A network as a program; stands in for a `Session`.
 
     Args:
         model: the ONNX file's bytes.
         name: for messages.
         threads: at most so many.
         instructions: one of INSTRUCTIONS.
+        exact: whether it has to compute the same on every machine (see `Program`).
 
     Raises:
         Unsupported: the graph has something that a program cannot do.
     """
 
-    def __init__(self, model: bytes, name: str, threads: int, instructions: str) -> None:
+    def __init__(self, model: bytes, name: str, threads: int, instructions: str, exact: bool = True) -> None:
         self.name, self._threads, self._instructions = name, threads, INSTRUCTIONS[instructions]
         self.provider, self.reason = "compiled program", f"this processor has {instructions}"
-        self._program = Program(model, instructions not in DOT_PRODUCTS)
+        self._program = Program(model, instructions not in DOT_PRODUCTS, exact)
         self._lock = threading.Lock()
         self._grids: dict[str, Grid] = {}
         self._free: list[Plan] = []
 
     @property
     def inputs(self) -> list[str]:
-        return [*self._program.inputs, *(["bias"] if self._program.takes_bias else [])]
+        return [*self._program.inputs, *self._program.vectors]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run once; outputs by name, uint8, channels last.
+        """Run once; outputs by name, channels last.
 
         Raises:
             ModelError: the network refused its inputs or ran out of memory.
@@ -53,20 +54,22 @@ class ExactNetwork:
         for name, buffer in self._program.inputs.items():
             array = np.ascontiguousarray(feeds[name])
             if (
-                array.dtype != np.uint8
+                array.dtype != buffer.dtype
                 or array.ndim != 4
                 or array.shape[0] != 1
                 or array.shape[3] != buffer.channels
             ):
                 raise ModelError(
                     f"network {self.name!r}: input {name} is {array.dtype} {array.shape}, "
-                    f"not uint8 (1, H, W, {buffer.channels})",
+                    f"not {buffer.dtype} (1, H, W, {buffer.channels})",
                     hint="a layercast bug",
                 )
             given[name] = array
         grids: dict[str, Grid] = {name: array.shape[1:3] for name, array in given.items()}
-        if self._program.takes_bias:
-            given["bias"] = feeds["bias"]
+        for name, dtype in self._program.vectors.items():
+            if feeds[name].dtype != dtype:
+                raise ModelError(f"network {self.name!r}: {name} is not {dtype}", hint="a layercast bug")
+            given[name] = feeds[name]
         try:
             plan = self._take(grids)
             results = plan.run(given, self._threads, self._instructions)
@@ -87,18 +90,26 @@ class ExactNetwork:
         return Plan(self._program, self.name, grids)
 
 
-def exact_network(model: bytes, name: str, options: SessionOptions) -> Session | ExactNetwork:
-    """A network of the exact prior: compiled where that is possible and `options.optimise` is on, else a `Session`.
+def load_network(
+    model: bytes, name: str, options: SessionOptions, exact: bool = True
+) -> Session | ProgramNetwork:
+    """A network: compiled where that is possible, `options.optimise` is on and the CPU is to run it, else a `Session`.
+
+    Args:
+        exact: whether it has to compute the same on every machine.
 
     Raises:
+        ConfigError: no such execution provider.
         ModelError: neither can load it.
     """
     reason = "nothing is compiled for this processor" if options.optimise else "optimisations are off"
-    if INSTRUCTIONS and options.optimise:
+    provider, _ = choose_provider(options.provider)
+    if INSTRUCTIONS and options.optimise and provider.startswith("CPU"):
         try:
-            return ExactNetwork(model, name, options.thread_count, next(iter(INSTRUCTIONS)))
+            return ProgramNetwork(model, name, options.thread_count, next(iter(INSTRUCTIONS)), exact)
         except Unsupported as error:
             reason = str(error)
     session = Session(model, name, options)
-    session.reason = reason
+    if provider.startswith("CPU"):
+        session.reason = reason
     return session

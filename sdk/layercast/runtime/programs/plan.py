@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.errors import ModelError
-from layercast.runtime.exact.compiled import ARRAYS, KINDS, REACH, SLACK, compiled
-from layercast.runtime.exact.program import Bias, Buffer, Program, Step
+from layercast.runtime.programs.compiled import ARRAYS, KINDS, REACH, SLACK, compiled
+from layercast.runtime.programs.graph import Buffer, Part, Program, Step, View
 
 Grid = tuple[int, int]
 """(height, width)."""
@@ -29,6 +29,8 @@ class Plan:
         self._kept: list[NDArray[Any]] = []
         """Memory that the table points to."""
         self._grid: dict[Buffer, Grid] = {b: grids[n] for n, b in program.inputs.items()}
+        self._tiled: set[Buffer] = set()
+        """Of which a row of a step is not a row."""
         self.stages, used_in = self._staged(name)
         self._addresses: dict[Buffer, tuple[int, int, int]] = {
             b: (0, 0, grid[1] * b.pixel) for b, grid in self._grid.items() if b.name
@@ -37,11 +39,18 @@ class Plan:
         self.scratch = self._place(used_in)
         self._moving: list[tuple[int, int, Buffer, int]] = []
         """Where in the table what only a call knows goes: row, column, buffer, bytes from its start."""
-        self._biases: list[tuple[Bias, NDArray[np.int32], NDArray[np.int32]]] = []
+        self._parts: list[tuple[Part, NDArray[Any], NDArray[Any]]] = []
+        """Parts of a call's vectors, what they add to or multiply, and where the results go."""
         self.table = np.zeros((len(program.steps), compiled.OPERATION), np.int64)
         for number, step in enumerate(program.steps):
             self._describe(number, step)
         self._results = [self._result(*output) for output in program.outputs.items()]
+
+    def _grid_of(self, view: View) -> Grid:
+        h, w = self._grid[view.buffer]
+        if h % view.side or w % view.side:
+            raise ModelError(f"{h}x{w} is no multiple of {view.side}", hint="a layercast bug")
+        return h // view.side, w // view.side
 
     def _staged(self, name: str) -> tuple[NDArray[np.int64], dict[Buffer, set[int]]]:
         """(first step, end, rows) of each stage, and the stages that write or read each buffer that is computed.
@@ -53,7 +62,7 @@ class Plan:
         made: set[Buffer] = set()  # in the present stage
         current: Grid | None = None
         for number, step in enumerate(self.program.steps):
-            given = {self._grid[v.buffer] for v in step.sources}
+            given = {self._grid_of(v) for v in step.sources}
             if len(given) > 1:
                 raise ModelError(
                     f"network {name!r}: inputs of sizes {sorted(given)} meet", hint="a layercast bug"
@@ -61,13 +70,16 @@ class Plan:
             (grid,) = given
             if step.kind == "shuffle":
                 grid = 2 * grid[0], 2 * grid[1]
-            if grid != current or (step.kind == "depthwise" and step.sources[0].buffer in made):
+            filters = step.kind in ("depthwise", "filter")
+            if grid != current or (filters and step.sources[0].buffer in made):
                 stages.append([number, number, grid[0]])
                 current, made = grid, set()
             stages[-1][1] = number + 1
-            self._grid[step.to.buffer] = grid
+            self._grid[step.to.buffer] = step.to.side * grid[0], step.to.side * grid[1]
             made.add(step.to.buffer)
             for view in (step.to, *step.sources):
+                if view.side > 1:
+                    self._tiled.add(view.buffer)
                 if not view.buffer.name:
                     used_in.setdefault(view.buffer, set()).add(len(stages) - 1)
         if len(stages) > compiled.MAX_STAGES:
@@ -81,7 +93,7 @@ class Plan:
             h, w = self._grid[buffer]
             if buffer.output:  # a call brings its memory
                 self._addresses[buffer] = 0, 0, w * buffer.pixel
-            elif buffer.halo is None and len(used) == 1:
+            elif buffer.halo is None and len(used) == 1 and buffer not in self._tiled:
                 (stage,) = used
                 self._addresses[buffer] = scratch[stage], 1, 0
                 scratch[stage] += -(-(w * buffer.pixel + SLACK) // SLACK) * SLACK
@@ -95,23 +107,25 @@ class Plan:
 
     def _result(
         self, name: str, parts: list[Buffer]
-    ) -> tuple[str, list[tuple[Buffer, int]], int, tuple[int, ...]]:
-        """An output's name, its parts with their bytes, its size, its shape."""
-        lengths = [math.prod(self._grid[b]) * b.channels for b in parts]
+    ) -> tuple[str, list[tuple[Buffer, int]], np.dtype[Any], tuple[int, ...]]:
+        """An output's name, its parts with their bytes, its type, its shape."""
+        counts = [math.prod(self._grid[b]) * b.channels for b in parts]
+        dtype = parts[0].dtype
         shape = (
-            (sum(lengths),) if name in self.program.flat else (1, *self._grid[parts[0]], parts[0].channels)
+            (sum(counts),) if name in self.program.flat else (1, *self._grid[parts[0]], parts[0].channels)
         )
-        return name, list(zip(parts, lengths, strict=True)), sum(lengths), shape
+        return name, [(b, n * dtype.itemsize) for b, n in zip(parts, counts, strict=True)], dtype, shape
 
     def _describe(self, number: int, step: Step) -> None:
         row = self.table[number]
         arrays = dict(step.arrays)
-        if step.bias is not None:
-            arrays["bias"] = arrays["bias"].copy()
-            self._biases.append((step.bias, step.arrays["bias"], arrays["bias"]))
+        if step.part is not None:
+            changing = "bias" if step.part.name == "bias" else "scale"
+            arrays[changing] = arrays[changing].copy()
+            self._parts.append((step.part, step.arrays[changing], arrays[changing]))
         self._kept += arrays.values()
         addresses = [arrays[n].ctypes.data if n in arrays else 0 for n in ARRAYS]
-        columns = self._grid[(step.sources[0] if step.kind == "shuffle" else step.to).buffer][1]
+        columns = self._grid_of(step.sources[0])[1]
         head = (
             KINDS.index(step.kind),
             columns,
@@ -123,10 +137,12 @@ class Plan:
         row[: len(head)] = head
         for i, view in enumerate((step.to, *step.sources)):
             base, scratch, stride = self._addresses[view.buffer]
+            pixel = view.buffer.pixel
+            begin = view.row * stride + view.column * pixel + view.begin * view.dtype.itemsize
             at = len(head) + 5 * i
-            row[at : at + 5] = base + view.begin, scratch, stride, view.buffer.pixel, view.channels
+            row[at : at + 5] = base + begin, scratch, view.side * stride, view.side * pixel, view.channels
             if view.buffer.name or view.buffer.output:
-                self._moving.append((number, at, view.buffer, view.begin))
+                self._moving.append((number, at, view.buffer, begin))
 
     def run(
         self, feeds: Mapping[str, NDArray[Any]], threads: int, instructions: int
@@ -134,17 +150,19 @@ class Plan:
         """Outputs by name; feeds: contiguous, of the plan's sizes."""
         starts = {b: feeds[n].ctypes.data for n, b in self.program.inputs.items()}
         results = {}
-        for name, parts, size, shape in self._results:
+        for name, parts, dtype, shape in self._results:
+            size = sum(length for _, length in parts)
             memory = np.empty(size + SLACK, np.uint8)
             at = memory.ctypes.data
             for buffer, length in parts:
                 starts[buffer] = at
                 at += length
-            results[name] = memory[:size].reshape(shape)
+            results[name] = memory[:size].view(dtype).reshape(shape)
         for row, column, buffer, begin in self._moving:
             self.table[row, column] = starts[buffer] + begin
-        for part, fixed, target in self._biases:
-            target[:] = fixed
-            target[: part.end - part.begin] += feeds["bias"][part.begin : part.end]
+        for part, fixed, target in self._parts:
+            given, count = feeds[part.name][part.begin : part.end], part.end - part.begin
+            combine = np.add if part.name == "bias" else np.multiply
+            combine(fixed[:count], given, out=target[:count])
         compiled.run(self.stages, self.table, self.scratch, threads, instructions)
         return results

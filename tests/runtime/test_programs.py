@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from layercast.errors import ModelError
 from layercast.runtime import SessionOptions
-from layercast.runtime.exact import INSTRUCTIONS, ExactNetwork, Unsupported, exact_network, network
-from layercast.runtime.exact.compiled import LANES
-from layercast.runtime.exact.packing import grouped_steps
+from layercast.runtime.programs import INSTRUCTIONS, ProgramNetwork, Unsupported, load_network, network
+from layercast.runtime.programs.compiled import LANES
+from layercast.runtime.programs.packing import grouped_steps
 from layercast.runtime.session import Session
 
 compiled = pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
@@ -112,7 +112,7 @@ def picture(channels: int, h: int, w: int, seed: int = 0) -> dict[str, np.ndarra
 @pytest.mark.parametrize(("channels", "outputs"), [(4, 4), (12, 36), (30, 57), (57, 30), (108, 108)])
 def test_any_number_of_channels(channels: int, outputs: int, extreme: bool, instructions: str) -> None:
     model = block(channels, outputs, extreme)
-    network = ExactNetwork(model.SerializeToString(), "block", 2, instructions)
+    network = ProgramNetwork(model.SerializeToString(), "block", 2, instructions)
     for h, w in ((1, 1), (2, 7), (9, 4)):
         for feeds in (picture(channels, h, w), {"x": np.full((1, h, w, channels), 255, np.uint8)}):
             np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
@@ -137,7 +137,7 @@ def test_groups_hold_every_step_once_and_never_saturate() -> None:
 @compiled
 def test_many_callers_at_once_get_what_one_alone_gets() -> None:
     model = block(48, 40).SerializeToString()
-    network = ExactNetwork(model, "block", 2, next(iter(INSTRUCTIONS)))
+    network = ProgramNetwork(model, "block", 2, next(iter(INSTRUCTIONS)))
     sizes = [(8, 9), (8, 9), (3, 30), (17, 2)]
     feeds = [picture(48, h, w, seed) for seed, (h, w) in enumerate(sizes)]
     expected = [network.run(f)["y"] for f in feeds]
@@ -158,7 +158,7 @@ def test_many_callers_at_once_get_what_one_alone_gets() -> None:
 
 
 def _child(model: bytes, connection) -> None:
-    network = ExactNetwork(model, "block", 2, next(iter(INSTRUCTIONS)))
+    network = ProgramNetwork(model, "block", 2, next(iter(INSTRUCTIONS)))
     connection.send(network.run(picture(48, 8, 9))["y"].tobytes())
 
 
@@ -167,7 +167,7 @@ def _child(model: bytes, connection) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_gets_helpers_of_its_own() -> None:
     model = block(48, 40).SerializeToString()
-    expected = ExactNetwork(model, "block", 2, next(iter(INSTRUCTIONS))).run(picture(48, 8, 9))["y"].tobytes()
+    expected = ProgramNetwork(model, "block", 2, next(iter(INSTRUCTIONS))).run(picture(48, 8, 9))["y"].tobytes()
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
     child = context.Process(target=_child, args=(model, there))
@@ -180,7 +180,7 @@ def test_a_forked_process_gets_helpers_of_its_own() -> None:
 
 @compiled
 def test_inputs_that_do_not_fit_are_refused() -> None:
-    network = ExactNetwork(block(12, 8).SerializeToString(), "block", 1, next(iter(INSTRUCTIONS)))
+    network = ProgramNetwork(block(12, 8).SerializeToString(), "block", 1, next(iter(INSTRUCTIONS)))
     good = picture(12, 3, 3)["x"]
     for feeds in ({}, {"z": good}, {"x": good[..., :11]}, {"x": good[0]}, {"x": good.astype(np.int16)}):
         with pytest.raises(ModelError, match="block"):
@@ -192,7 +192,7 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
 def test_inputs_of_sizes_that_do_not_meet_are_refused() -> None:
     b = Builder()
     b.output(b.add(b.input("x", 8), b.input("z", 8)), "y")
-    network = ExactNetwork(b.model().SerializeToString(), "sum", 1, next(iter(INSTRUCTIONS)))
+    network = ProgramNetwork(b.model().SerializeToString(), "sum", 1, next(iter(INSTRUCTIONS)))
     a, c = picture(8, 3, 3)["x"], picture(8, 3, 4)["x"]
     with pytest.raises(ModelError, match="sizes"):
         network.run({"x": a, "z": c})
@@ -207,16 +207,16 @@ def test_a_graph_that_no_program_can_do_runs_in_onnx_runtime() -> None:
     other.output(other.op("MaxPool", other.input("x", 8), kernel_shape=[1, 1]), "y")
     for model in (wide.SerializeToString(), other.model().SerializeToString()):
         with pytest.raises(Unsupported):
-            ExactNetwork(model, "g", 1, next(iter(INSTRUCTIONS)))
-        assert isinstance(exact_network(model, "g", SessionOptions("CPU")), Session)
+            ProgramNetwork(model, "g", 1, next(iter(INSTRUCTIONS)))
+        assert isinstance(load_network(model, "g", SessionOptions("CPU")), Session)
     with pytest.raises(ModelError):
-        exact_network(b"\xff no graph", "g", SessionOptions("CPU"))
+        load_network(b"\xff no graph", "g", SessionOptions("CPU"))
 
 
 def test_onnx_runtime_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     model = block(8, 8)
     monkeypatch.setattr(network, "INSTRUCTIONS", {})
-    made = exact_network(model.SerializeToString(), "block", SessionOptions("CPU"))
+    made = load_network(model.SerializeToString(), "block", SessionOptions("CPU"))
     assert isinstance(made, Session)
     feeds = picture(8, 4, 5)
     np.testing.assert_array_equal(made.run(feeds)["y"], evaluate(model, feeds)["y"])
@@ -225,5 +225,5 @@ def test_onnx_runtime_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch)
 @compiled
 def test_a_program_unless_optimisations_are_off() -> None:
     model = block(8, 8).SerializeToString()
-    assert isinstance(exact_network(model, "block", SessionOptions("CPU")), ExactNetwork)
-    assert isinstance(exact_network(model, "block", SessionOptions("CPU", optimise=False)), Session)
+    assert isinstance(load_network(model, "block", SessionOptions("CPU")), ProgramNetwork)
+    assert isinstance(load_network(model, "block", SessionOptions("CPU", optimise=False)), Session)

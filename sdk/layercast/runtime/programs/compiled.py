@@ -1,4 +1,4 @@
-"""The compiled part, `_exact.c`, and what both sides must agree on."""
+"""The compiled part, `_programs.c`, and what both sides must agree on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from layercast.extensions import extension
 
-compiled = extension("layercast.runtime._exact")
+compiled = extension("layercast.runtime._programs")
 
 INSTRUCTIONS: Mapping[str, int] = compiled.SETS if compiled else {}
 """Sets of instructions that this processor has, the quickest first."""
@@ -14,7 +14,10 @@ INSTRUCTIONS: Mapping[str, int] = compiled.SETS if compiled else {}
 DOT_PRODUCTS = ("avx512vnni",)
 """Sets that sum products in int32 at once; the others are quicker when some are summed in int16 first."""
 
-KINDS = ("pointwise", "depthwise", "scale", "add", "multiply", "clip", "copy", "shuffle")
+KINDS = (
+    *("pointwise", "depthwise", "scale", "add", "multiply", "clip", "copy", "shuffle"),
+    *("matmul", "filter", "weigh", "quantise", "to_bytes", "to_floats", "accumulate", "copy_floats"),
+)
 """Operations, in the order of `native/operation.h`."""
 
 ARRAYS = ("weights", "bias", "scale", "steps", "groups")

@@ -1,0 +1,254 @@
+/* Rows of float32, and between them and uint8. Tensors are channels last, a position's channels without a gap; strides
+are in bytes as everywhere. */
+#ifndef LAYERCAST_FLOATS_H
+#define LAYERCAST_FLOATS_H
+
+#define WIDTH 8 /* floats in a vector */
+#define TARGET_FMA __attribute__((target("avx2,fma")))
+#define INLINE_FMA TARGET_FMA static inline __attribute__((always_inline))
+
+static const int32_t MASKS[2 * WIDTH] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+/* The first n of 8 floats, n > 0; 8 and more are all. */
+INLINE_FMA __m256 load_floats(const float *x, int64_t n)
+{
+    if (n >= WIDTH)
+        return _mm256_loadu_ps(x);
+    return _mm256_maskload_ps(x, _mm256_loadu_si256((const __m256i *)(MASKS + WIDTH - n)));
+}
+
+INLINE_FMA void store_floats(float *to, __m256 y, int64_t n)
+{
+    if (n >= WIDTH)
+        _mm256_storeu_ps(to, y);
+    else
+        _mm256_maskstore_ps(to, _mm256_loadu_si256((const __m256i *)(MASKS + WIDTH - n)), y);
+}
+
+static inline float *floats(uint8_t *x)
+{
+    return (float *)(void *)x;
+}
+
+/* v vectors of outputs of m positions: y = sum of w x + bias (+ what is added) (, but at least 0).
+
+x, to and added are at the first position and output; n outputs are left. */
+INLINE_FMA void matmul_tile(int m, int v, const Operation *op, const uint8_t *x, const float *w, const float *bias,
+                            const uint8_t *added, uint8_t *to, int64_t n)
+{
+    const int64_t pixel = op->from[0].pixel, inputs = op->from[0].channels;
+    __m256 sums[6][2];
+#pragma GCC unroll 6
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++)
+            sums[i][j] = _mm256_loadu_ps(bias + WIDTH * j);
+    for (int64_t k = 0; k < inputs; k++, w += 2 * WIDTH) {
+        __m256 weights[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++)
+            weights[j] = _mm256_loadu_ps(w + WIDTH * j);
+#pragma GCC unroll 6
+        for (int i = 0; i < m; i++) {
+            const __m256 one = _mm256_broadcast_ss((const float *)(const void *)(x + i * pixel) + k);
+#pragma GCC unroll 2
+            for (int j = 0; j < v; j++)
+                sums[i][j] = _mm256_fmadd_ps(one, weights[j], sums[i][j]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++) {
+            const int64_t left = n - WIDTH * j;
+            __m256 y = sums[i][j];
+            if (added)
+                y = _mm256_add_ps(
+                    y, load_floats((const float *)(const void *)(added + i * op->from[1].pixel) + WIDTH * j, left));
+            if (op->high)
+                y = _mm256_max_ps(y, _mm256_setzero_ps());
+            store_floats(floats(to + i * op->to.pixel) + WIDTH * j, y, left);
+        }
+}
+
+/* `low`: whether from[1] is added; `high`: whether negative results become 0. Weights are ordered by 16 outputs, input
+and output, zeros where there is no output. */
+#define MATMUL_ROW(v)                                                                                                  \
+    do {                                                                                                               \
+        int64_t left = op->columns;                                                                                    \
+        for (; left >= 6; left -= 6, x += 6 * pixel, out += 6 * op->to.pixel, add += 6 * added)                        \
+            matmul_tile(6, v, op, x, w, bias + n, op->low ? add : NULL, out, op->to.channels - n);                     \
+        for (; left; left--, x += pixel, out += op->to.pixel, add += added)                                            \
+            matmul_tile(1, v, op, x, w, bias + n, op->low ? add : NULL, out, op->to.channels - n);                     \
+    } while (0)
+
+TARGET_FMA static void matmul(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *from = row_of(&op->from[0], scratch, y), *more = row_of(&op->from[1], scratch, y);
+    const float *w = (const float *)(intptr_t)op->weights, *bias = (const float *)(intptr_t)op->bias;
+    const int64_t pixel = op->from[0].pixel, added = op->from[1].pixel;
+    uint8_t *to = row_of(&op->to, scratch, y);
+    for (int64_t n = 0; n < op->to.channels; n += 2 * WIDTH, w += 2 * WIDTH * op->from[0].channels) {
+        const uint8_t *x = from, *add = more + n * (int64_t)sizeof(float);
+        uint8_t *out = to + n * (int64_t)sizeof(float);
+        if (op->to.channels - n > WIDTH)
+            MATMUL_ROW(2);
+        else
+            MATMUL_ROW(1);
+    }
+}
+
+/* 8 channels of m positions of a 5x5 filter. */
+INLINE_FMA void filter_tile(int m, const Operation *op, const uint8_t *const *x, const float *w, const float *bias,
+                            uint8_t *to, int64_t n)
+{
+    const int64_t pixel = op->from[0].pixel;
+    __m256 sums[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        sums[i] = _mm256_loadu_ps(bias);
+    for (int row = 0; row < SIDE; row++)
+#pragma GCC unroll 8
+        for (int column = 0; column < m + SIDE - 1; column++) {
+            const __m256 one = load_floats((const float *)(const void *)(x[row] + column * pixel), n);
+#pragma GCC unroll 4
+            for (int i = 0; i < m; i++) {
+                const int tap = column - i;
+                if (tap < 0 || tap >= SIDE)
+                    continue;
+                sums[i] = _mm256_fmadd_ps(one, _mm256_loadu_ps(w + (row * SIDE + tap) * WIDTH), sums[i]);
+            }
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        store_floats(floats(to + i * op->to.pixel), sums[i], n);
+}
+
+/* y = 5x5 filter of each channel + bias. The source has two rows and columns of 0 on each side. Weights are ordered by 8
+channels, row, column and channel. */
+TARGET_FMA static void filter(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const Tensor *from = &op->from[0];
+    const float *w = (const float *)(intptr_t)op->weights, *bias = (const float *)(intptr_t)op->bias;
+    uint8_t *to = row_of(&op->to, scratch, y);
+    for (int64_t n = 0; n < op->to.channels; n += WIDTH, w += SIDE * SIDE * WIDTH) {
+        const uint8_t *rows[SIDE];
+        uint8_t *out = to + n * (int64_t)sizeof(float);
+        for (int i = 0; i < SIDE; i++)
+            rows[i] = row_of(from, scratch, y + i - REACH) - REACH * from->pixel + n * (int64_t)sizeof(float);
+        int64_t left = op->columns;
+        for (; left >= 4; left -= 4, out += 4 * op->to.pixel) {
+            filter_tile(4, op, rows, w, bias + n, out, op->to.channels - n);
+            for (int i = 0; i < SIDE; i++)
+                rows[i] += 4 * from->pixel;
+        }
+        for (; left; left--, out += op->to.pixel) {
+            filter_tile(1, op, rows, w, bias + n, out, op->to.channels - n);
+            for (int i = 0; i < SIDE; i++)
+                rows[i] += from->pixel;
+        }
+    }
+}
+
+/* Those below go through a position's channels 8 at a time. */
+#define EACH(op, x, to, c)                                                                                             \
+    for (int64_t i = 0; i < (op)->columns; i++, x += (op)->from[0].pixel, to += (op)->to.pixel)                        \
+        for (int64_t c = 0; c < (op)->to.channels; c += WIDTH)
+
+/* y = x * scale. */
+TARGET_FMA static void weigh(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    const float *scale = (const float *)(intptr_t)op->scale;
+    uint8_t *to = row_of(&op->to, scratch, y);
+    EACH(op, x, to, c)
+    {
+        const int64_t n = op->to.channels - c;
+        const __m256 one = load_floats((const float *)(const void *)x + c, n);
+        store_floats(floats(to) + c, _mm256_mul_ps(one, _mm256_loadu_ps(scale + c)), n);
+    }
+}
+
+/* The first n of 8 int32, clipped to uint8. */
+INLINE_FMA void store_bytes(uint8_t *to, __m256i y, int64_t n)
+{
+    const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    const __m128i bytes = _mm_packus_epi16(shorts, shorts);
+    uint64_t eight;
+    _mm_storel_epi64((__m128i *)&eight, bytes);
+    memcpy(to, &eight, n < WIDTH ? (size_t)n : WIDTH);
+}
+
+/* What is no number, and what no int32 holds, are at an end of a byte's range. */
+INLINE_FMA __m256 bounded(__m256 x)
+{
+    return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-1024)), _mm256_set1_ps(1024));
+}
+
+/* uint8 = clip(round(x * scale) + zero), ties to even. */
+TARGET_FMA static void quantise(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    const float *scale = (const float *)(intptr_t)op->scale;
+    const __m256i zero = _mm256_set1_epi32((int)op->zero);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    EACH(op, x, to, c)
+    {
+        const int64_t n = op->to.channels - c;
+        const __m256 one = load_floats((const float *)(const void *)x + c, n);
+        const __m256i whole = _mm256_cvtps_epi32(bounded(_mm256_mul_ps(one, _mm256_loadu_ps(scale + c))));
+        store_bytes(to + c, _mm256_add_epi32(whole, zero), n);
+    }
+}
+
+/* uint8 = x without its fraction, clipped. */
+TARGET_FMA static void to_bytes(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    EACH(op, x, to, c)
+    {
+        const int64_t n = op->to.channels - c;
+        const __m256 one = load_floats((const float *)(const void *)x + c, n);
+        store_bytes(to + c, _mm256_cvttps_epi32(bounded(one)), n);
+    }
+}
+
+/* The first n of 8 bytes, as floats. */
+INLINE_FMA __m256 widened(const uint8_t *x, int64_t n)
+{
+    uint64_t eight = 0;
+    memcpy(&eight, x, n < WIDTH ? (size_t)n : WIDTH);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)eight)));
+}
+
+/* Bytes as floats. */
+TARGET_FMA static void to_floats(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    EACH(op, x, to, c)
+    {
+        const int64_t n = op->to.channels - c;
+        store_floats(floats(to) + c, widened(x + c, n), n);
+    }
+}
+
+/* y = from[1] + (x - zero) * scale, of uint8 x. */
+TARGET_FMA static void accumulate(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    const uint8_t *x = row_of(&op->from[0], scratch, y), *more = row_of(&op->from[1], scratch, y);
+    const float *scale = (const float *)(intptr_t)op->scale;
+    const __m256 zero = _mm256_set1_ps((float)op->zero);
+    uint8_t *to = row_of(&op->to, scratch, y);
+    EACH(op, x, to, c)
+    {
+        const int64_t n = op->to.channels - c;
+        const uint8_t *at = more + i * op->from[1].pixel;
+        const __m256 one = _mm256_sub_ps(widened(x + c, n), zero);
+        const __m256 sum = load_floats((const float *)(const void *)at + c, n);
+        store_floats(floats(to) + c, _mm256_fmadd_ps(one, _mm256_loadu_ps(scale + c), sum), n);
+    }
+}
+
+#endif

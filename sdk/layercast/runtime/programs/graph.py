@@ -1,0 +1,656 @@
+"""An ONNX graph as a list of operations on buffers.
+
+Of fixed point: convolutions of uint8 (QLinearConv), sums and a few moves, as the exact prior has them. Of float32:
+matrix products, and convolutions in int8 between QuantizeLinear and DequantizeLinear, as analysis and synthesis do.
+Sums, scales and ReLUs become part of the product that they follow, where nothing else asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from layercast.runtime.onnx_file import DTYPES, array, read_graph
+from layercast.runtime.programs.compiled import LANES, MAX_WEIGHT, REACH
+from layercast.runtime.programs.packing import (
+    UNPACKED,
+    ordered,
+    packed_depthwise,
+    packed_filter,
+    packed_matmul,
+    packed_pointwise,
+)
+
+UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+
+FEW = 16
+"""Runs of so many channels are copied together before they are mixed; longer ones are mixed one after the other."""
+
+
+class Unsupported(Exception):
+    """A graph with something that a program cannot do."""
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A tensor, channels last.
+
+    Attributes:
+        channels: how many.
+        name: of the graph's input; "" for what the program computes.
+        dtype: uint8 or float32.
+        halo: value around it, where a 5x5 filter reads it.
+        output: it is one of the graph's outputs, or a part of one.
+        whole: its positions lie behind each other without a gap.
+    """
+
+    channels: int
+    name: str = ""
+    dtype: np.dtype[Any] = UINT8
+    halo: int | None = None
+    output: bool = False
+    whole: bool = False
+
+    @property
+    def pixel(self) -> int:
+        """Bytes of a position."""
+        tight = self.name or self.output or self.whole or self.dtype != UINT8
+        return self.dtype.itemsize * (self.channels if tight else -(-self.channels // LANES) * LANES)
+
+
+@dataclass(frozen=True)
+class View:
+    """Some of a buffer's channels; with a `side`, of one position of every side x side, and maybe of those right of it.
+
+    Attributes:
+        row, column: which one.
+    """
+
+    buffer: Buffer
+    begin: int
+    channels: int
+    side: int = 1
+    row: int = 0
+    column: int = 0
+
+    @property
+    def all(self) -> bool:
+        return self.channels == self.buffer.channels and self.side == 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.buffer.dtype
+
+    def part(self, begin: int, channels: int) -> View:
+        return View(self.buffer, self.begin + begin, channels, self.side, self.row, self.column)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part of a one-dimensional input of the graph."""
+
+    name: str
+    begin: int
+    end: int
+
+
+class Shape(tuple[int | None, ...]):
+    """Sizes, those that are known."""
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """Within a move between a position's channels and the positions of a `side` x `side` tile."""
+
+    view: View
+    side: int
+    apart: bool
+    """Whether a position becomes a tile, not a tile a position."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A float32 tensor that is still uint8: (view - zero) * scale."""
+
+    view: View
+    scale: np.float32
+    zero: int
+
+
+@dataclass(frozen=True)
+class Convolved:
+    """A convolution of uint8 that waits for its output's grid."""
+
+    source: Quantised
+    weights: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    bias: NDArray[np.int32]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A float32 tensor clipped to 0..255."""
+
+    view: View
+
+
+@dataclass(frozen=True)
+class Weights:
+    """int8 weights, or int32 biases, and their scales."""
+
+    integers: NDArray[Any]
+    scale: NDArray[np.float32]
+
+
+Value = list[View] | Part | Shape | Tiled | Quantised | Convolved | Clipped | Weights
+"""What a name in the graph stands for; a tensor is channels of buffers behind each other."""
+
+
+@dataclass(eq=False)
+class Step:
+    """One operation.
+
+    Attributes:
+        kind: one of KINDS.
+        to, sources: what it computes, and from what.
+        zero, low, high: see `native/rows.h` and `native/floats.h`.
+        arrays: weights, biases and scales as `_programs` wants them.
+        part: of an input, which adds to the biases or multiplies the scales.
+        matrix: of a matrix product, (inputs, outputs), until it is packed into `arrays`; `bias` likewise, (outputs,).
+    """
+
+    kind: str
+    to: View
+    sources: list[View]
+    zero: int = 0
+    low: int = 0
+    high: int = 0
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    part: Part | None = None
+    matrix: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None
+
+
+class Program:
+    """Operations of a graph.
+
+    Args:
+        data: the ONNX file's bytes.
+        grouped: whether some products are summed in int16 first.
+        exact: all scales have to be powers of two, so that every machine computes the same integers.
+
+    Raises:
+        Unsupported: the graph has something else.
+    """
+
+    def __init__(self, data: bytes, grouped: bool, exact: bool) -> None:
+        self._grouped, self._exact = grouped, exact
+        self.steps: list[Step] = []
+        self.inputs: dict[str, Buffer] = {}
+        self.vectors: dict[str, np.dtype[Any]] = {}
+        """One-dimensional inputs."""
+        self.outputs: dict[str, list[Buffer]] = {}
+        """Parts of each: one, or what stands behind each other in a flat one."""
+        self._values: dict[str, Value] = {}
+        self._channels_first: set[str] = set()
+        """Names that the graph lays out (1, C, H, W); here channels are last whatever it says."""
+        self._flat: set[str] = set()
+        """Names of one dimension, which is the channels of one position behind those of another."""
+        self._shared: set[Buffer] = set()
+        """What more than one operation reads."""
+        try:
+            self._read(data)
+        except (DecodeError, LookupError, ValueError, TypeError) as error:
+            raise Unsupported(f"a graph of another kind: {error}") from error
+
+    def _read(self, data: bytes) -> None:
+        graph = read_graph(data)
+        self._constants = {t.name: array(t) for t in graph.initializer}
+        for given in graph.input:
+            shape = [d.dim_value for d in given.type.tensor_type.shape.dim]
+            dtype = DTYPES[given.type.tensor_type.elem_type]
+            if len(shape) == 1:
+                self.vectors[given.name] = dtype
+                self._values[given.name] = Part(given.name, 0, shape[0])
+                continue
+            buffer = Buffer(shape[3], given.name, dtype)
+            self.inputs[given.name] = buffer
+            self._values[given.name] = [View(buffer, 0, shape[3])]
+        self._uses = Counter(name for node in graph.node for name in node.input)
+        self._uses.update(out.name for out in graph.output)
+        for node in graph.node:
+            self._translate(node)
+        self.flat = {out.name for out in graph.output if len(out.type.tensor_type.shape.dim) == 1}
+        for name in (out.name for out in graph.output):
+            value = self._tensor(name)
+            self.outputs[name] = [
+                self._finished(part) for part in ([[v] for v in value] if name in self.flat else [value])
+            ]
+        for step in self.steps:
+            if step.matrix is not None and step.bias is not None:
+                step.arrays |= packed_matmul(step.matrix, step.bias)
+
+    def _translate(self, node: Any) -> None:
+        names, attributes = list(node.input), {a.name: list(a.ints) or a.i for a in node.attribute}
+        (output,) = node.output
+        first = names[0] in self._channels_first
+        if node.op_type != "Reshape" and any(isinstance(self._values.get(n), Shape) for n in names):
+            self._values[output] = self._sizes(node.op_type, names)
+            return
+        translate = TRANSLATIONS.get(node.op_type)
+        if translate is None:
+            raise Unsupported(f"operation {node.op_type}")
+        value = translate(self, names, attributes)
+        if node.op_type == "Transpose" and len(attributes["perm"]) == 4 and not isinstance(value, Tiled):
+            first = attributes["perm"] == [0, 3, 1, 2]
+        if first:
+            self._channels_first.add(output)
+        if names[0] in self._flat or (node.op_type == "Reshape" and len(self._constants.get(names[1], ())) == 1):
+            self._flat.add(output)
+        if isinstance(value, list) and self._uses[output] != 1:
+            self._shared.update(view.buffer for view in value)
+        self._values[output] = value
+
+    def _sizes(self, kind: str, names: list[str]) -> Shape:
+        """Of shape arithmetic only joined constants are known."""
+        if kind != "Concat":
+            return Shape((None,))
+        found: list[int | None] = []
+        for name in names:
+            value = self._values.get(name)
+            found += value if isinstance(value, Shape) else self._number(name).ravel().tolist()
+        return Shape(found)
+
+    def _tensor(self, name: str) -> list[View]:
+        value = self._values.get(name)
+        if not isinstance(value, list):
+            raise Unsupported(f"{name} is no tensor")
+        return value
+
+    def _number(self, name: str) -> Any:
+        if name not in self._constants:
+            raise Unsupported(f"{name} is no constant")
+        return self._constants[name]
+
+    def _step(self, kind: str, channels: int, sources: list[View], **rest: Any) -> View:
+        dtype = FLOAT32 if kind in ("matmul", "filter", "weigh", "to_floats", "accumulate") else UINT8
+        if kind == "copy" and sources[0].dtype != UINT8:
+            kind, dtype = "copy_floats", FLOAT32
+        to = View(Buffer(channels, dtype=dtype), 0, channels)
+        self.steps.append(Step(kind, to, sources, **rest))
+        return to
+
+    def _together(self, value: list[View]) -> View:
+        """The value in one buffer."""
+        if len(value) == 1:
+            return value[0]
+        to = Buffer(sum(v.channels for v in value), dtype=value[0].dtype)
+        kind = "copy" if to.dtype == UINT8 else "copy_floats"
+        begin = 0
+        for view in value:
+            self.steps.append(Step(kind, View(to, begin, view.channels), [view]))
+            begin += view.channels
+        return View(to, 0, to.channels)
+
+    def _copied(self, view: View) -> View:
+        return self._step("copy", view.channels, [view])
+
+    def _product(self, value: Value | None) -> Step | None:
+        """The matrix product that makes a value, if nothing else reads it and it is not finished: it may become
+        more than a product."""
+        if not isinstance(value, list) or len(value) != 1 or value[0].buffer in self._shared:
+            return None
+        made = [step for step in self.steps if step.to.buffer is value[0].buffer]
+        return made[0] if len(made) == 1 and made[0].kind == "matmul" and made[0].to == value[0] else None
+
+    def _same(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        return self._values[names[0]]
+
+    def _transpose(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        value, perm = self._values[names[0]], attributes["perm"]
+        if isinstance(value, Tiled) and perm == [0, 2, 1, 3]:
+            return value
+        if not isinstance(value, Tiled) and perm in ([0, 3, 1, 2], [0, 2, 3, 1]):
+            return value  # channels are last here whatever the graph says
+        if perm != [0, 2, 1, 3, 4]:
+            raise Unsupported(f"Transpose {perm}")
+        source = self._together(self._tensor(names[0]))  # the middle of a pixel shuffle, between two Reshapes
+        return [self._step("shuffle", source.channels // 4, [source])]
+
+    def _shape(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        return Shape((None,) * 4)
+
+    def _reshape(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        value, shape = self._values[names[0]], self._values.get(names[1])
+        if isinstance(value, Tiled):
+            return self._untiled(value) if value.apart else self._tile(value)
+        if isinstance(value, list) and isinstance(shape, Shape) and len(shape) == 4 and shape[0] is None:
+            _, side, apart, _ = shape
+            if side is not None:
+                return Tiled(self._together(value), side, False)
+            if apart is not None:
+                return Tiled(self._together(value), apart, True)
+        return value
+
+    def _untiled(self, moved: Tiled) -> list[View]:
+        """Channels (y, x, C) of a position as positions of a tile: rows of it lie behind each other."""
+        view, side = moved.view, moved.side
+        run = view.channels // side
+        to = Buffer(run // side, dtype=view.dtype, whole=True)
+        parts = [View(to, 0, run, side, row) for row in range(side)]
+        product = self._product([view])
+        if product is None or product.matrix is None or product.bias is None:
+            kind = "copy" if view.dtype == UINT8 else "copy_floats"
+            self.steps += [Step(kind, part, [view.part(i * run, run)]) for i, part in enumerate(parts)]
+            return [View(to, 0, to.channels)]
+        self.steps.remove(product)  # it writes each row of the tile where it belongs
+        for i, part in enumerate(parts):
+            columns = slice(i * run, (i + 1) * run)
+            first, *added = product.sources
+            self.steps.append(
+                Step(
+                    "matmul",
+                    part,
+                    [first, *(view.part(i * run, run) for view in added)],
+                    low=product.low,
+                    high=product.high,
+                    matrix=product.matrix[:, columns],
+                    bias=product.bias[columns],
+                )
+            )
+        return [View(to, 0, to.channels)]
+
+    def _tile(self, moved: Tiled) -> list[View]:
+        """Positions of a tile as channels (y, x, C) of a position."""
+        view, side = moved.view, moved.side
+        rows = range(side)
+        if view.side != 1:
+            raise Unsupported("tiles of tiles")
+        if view.all and view.buffer.pixel == view.channels * view.dtype.itemsize:
+            view.buffer.whole = True  # so that a row of a tile is one run
+            return [View(view.buffer, 0, side * view.channels, side, row) for row in rows]
+        return [View(view.buffer, view.begin, view.channels, side, y, x) for y in rows for x in rows]
+
+    def _mul(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        part = self._values.get(names[1])
+        if not isinstance(part, Part):
+            raise Unsupported("Mul of tensors")
+        source = self._together(self._tensor(names[0]))
+        if source.dtype != FLOAT32 or part.end - part.begin != source.channels:
+            raise Unsupported("scales that are not one for each channel")
+        return [self._step("weigh", source.channels, [source], arrays=_scale(source.channels), part=part)]
+
+    def _concat(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        self._check_axis(names[0], attributes["axis"])
+        return [view for name in names for view in self._tensor(name)]
+
+    def _check_axis(self, name: str, axis: int) -> None:
+        channels = 0 if name in self._flat else 1 if name in self._channels_first else 3
+        if axis != channels:
+            raise Unsupported("other axes than channels")
+
+    def _slice(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        begin, end = (int(self._number(n)[0]) for n in names[1:3])
+        value = self._values[names[0]]
+        if isinstance(value, Part):
+            return Part(value.name, value.begin + begin, value.begin + min(end, value.end - value.begin))
+        self._check_axis(names[0], int(self._number(names[3])[0]))
+        found, at = [], 0
+        for view in self._tensor(names[0]):
+            low, high = max(begin - at, 0), min(end - at, view.channels)
+            if low < high:
+                found.append(view.part(low, high - low))
+            at += view.channels
+        return found
+
+    def _pad(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        ends, source = self._number(names[1]), self._together(self._tensor(names[0]))
+        if np.count_nonzero(ends) > 1 or ends[5] < 0 or source.dtype != UINT8:
+            raise Unsupported("padding of anything but channels")
+        return [
+            self._step("copy", source.channels + int(ends[5]), [source], zero=int(self._number(names[2])))
+        ]
+
+    def _clip(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        low, high = (float(self._number(n)) for n in names[1:3])
+        if self._tensor(names[0])[0].dtype == FLOAT32:
+            if (low, high) != (0, 255):
+                raise Unsupported("values clipped to anything but a byte's range")
+            return Clipped(self._together(self._tensor(names[0])))
+        source = self._source(names[0])
+        return [self._step("clip", source.channels, [source], low=int(low), high=int(high))]
+
+    def _cast(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        value, dtype = self._values[names[0]], DTYPES[attributes["to"]]
+        if isinstance(value, Clipped) and dtype == UINT8:
+            return [self._step("to_bytes", value.view.channels, [value.view])]
+        if not isinstance(value, list) or dtype != FLOAT32 or any(v.dtype != UINT8 for v in value):
+            raise Unsupported("a cast of anything but bytes")
+        to, begin = Buffer(sum(v.channels for v in value), dtype=FLOAT32), 0
+        for view in value:
+            self.steps.append(Step("to_floats", View(to, begin, view.channels), [view]))
+            begin += view.channels
+        return [View(to, 0, to.channels)]
+
+    def _sum(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        """A bias, or a residual, of which one is a product or a convolution that nothing else reads."""
+        for one, other in (names, names[::-1]):
+            value, product = self._values.get(other), self._product(self._values.get(one))
+            if product is not None and product.bias is not None:
+                if other in self._constants:
+                    product.bias = product.bias + self._constants[other]
+                    return self._tensor(one)
+                if isinstance(value, list) and len(product.sources) == 1:
+                    product.sources.append(self._together(value))
+                    product.low = 1
+                    self.steps.remove(product)  # it runs once both are there
+                    self.steps.append(product)
+                    return self._tensor(one)
+            if isinstance(value, Quantised) and value.view.channels % 4 == 0:
+                source = self._together(self._tensor(one))
+                scale = np.full(source.channels, value.scale, np.float32)
+                return [
+                    self._step(
+                        "accumulate",
+                        source.channels,
+                        [value.view, source],
+                        zero=value.zero,
+                        arrays=_scale(source.channels, scale),
+                    )
+                ]
+        raise Unsupported("a sum without a product")
+
+    def _relu(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        product = self._product(self._values.get(names[0]))
+        if product is None:
+            raise Unsupported("a ReLU without a product")
+        product.high = 1
+        return self._tensor(names[0])
+
+    def _matmul(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        return self._mixed(self._tensor(names[0]), self._number(names[1]))
+
+    def _mixed(self, value: list[View], matrix: NDArray[np.float32]) -> Value:
+        inputs, outputs = matrix.shape
+        if sum(v.channels for v in value) != inputs or any(v.dtype != FLOAT32 for v in value):
+            raise Unsupported("a product of anything but a matrix and floats")
+        if any(v.channels <= FEW for v in value):
+            value = [self._together(value)]
+        begin, made = 0, None
+        for view in value:
+            rest = {"matrix": matrix[begin : begin + view.channels], "bias": np.zeros(outputs, np.float32)}
+            begin += view.channels
+            sources = [view] if made is None else [view, made]
+            made = self._step("matmul", outputs, sources, low=int(made is not None), **rest)
+        return [made] if made else []
+
+    def _quantise(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        value, scale, zero = self._values[names[0]], self._number(names[1]), int(self._number(names[2]))
+        if isinstance(value, Convolved):
+            convolved = value
+            return self._convolve(
+                [convolved.source.view],
+                convolved.weights,
+                (convolved.source.zero, zero),
+                (convolved.scale / scale).astype(np.float32),
+                convolved.bias,
+                None,
+                convolved.attributes,
+            )
+        source = self._together(self._tensor(names[0]))
+        rest: dict[str, Any] = {"zero": zero, "arrays": _scale(source.channels, 1 / scale)}
+        made = [s for s in self.steps if s.to == source and s.kind == "weigh"]
+        if made and source.buffer not in self._shared:  # its scales are taken along
+            self.steps.remove(made[0])
+            source, rest["part"] = made[0].sources[0], made[0].part
+        return [self._step("quantise", source.channels, [source], **rest)]
+
+    def _dequantise(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        scale, zero = self._number(names[1]), self._number(names[2])
+        if names[0] in self._constants:
+            if np.any(zero):
+                raise Unsupported("weights with a zero point")
+            return Weights(self._constants[names[0]], scale)
+        return Quantised(self._together(self._tensor(names[0])), np.float32(scale), int(zero))
+
+    def _convolution(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        """In float32, or between QuantizeLinear and DequantizeLinear."""
+        source, weights, bias = self._values[names[0]], self._values.get(names[1]), self._values.get(names[2])
+        if isinstance(source, Quantised) and isinstance(weights, Weights) and isinstance(bias, Weights):
+            scale = weights.scale * source.scale
+            if not np.allclose(bias.scale, scale):
+                raise Unsupported("biases on a grid of their own")
+            return Convolved(source, weights.integers, scale, bias.integers, attributes)
+        matrix, offset = self._number(names[1]), self._number(names[2])
+        outputs, inputs, side, _ = matrix.shape
+        if side == 1 and attributes["group"] == 1:
+            (made,) = self._mixed(self._tensor(names[0]), matrix[:, :, 0, 0].T)  # type: ignore[misc]
+            product = self.steps[-1]
+            product.bias = offset
+            return [made]
+        value = self._tensor(names[0])
+        if side != 5 or inputs != 1 or attributes["group"] != outputs or attributes.get("pads") != [REACH] * 4:
+            raise Unsupported(f"convolution {matrix.shape}")
+        arrays = packed_filter(matrix[:, 0], offset)
+        return [self._step("filter", outputs, [self._surrounded(self._together(value), 0)], arrays=arrays)]
+
+    def _add(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        a, b = (self._source(names[i]) for i in (0, 3))
+        scales, zeros = ({float(self._number(names[i + k])) for i in (0, 3, 5)} for k in (1, 2))
+        if len(scales) > 1 or len(zeros) > 1 or a.channels != b.channels:
+            raise Unsupported("a sum of different grids")
+        return [self._step("add", a.channels, [a, b], zero=int(zeros.pop()))]
+
+    def _multiply(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        a, b = (self._source(names[i]) for i in (0, 3))
+        sa, za, sb, zb, sy, zy = (float(self._number(names[i])) for i in (1, 2, 4, 5, 6, 7))
+        if sa != 1 or sb != sy or zb != zy or a.channels != b.channels:
+            raise Unsupported("a product that is no multiple of its second factor")
+        return [self._step("multiply", a.channels, [a, b], zero=int(zb), low=int(za))]
+
+    def _fixed_convolution(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        weights, (sx, sy) = self._number(names[3]), (self._number(names[i]) for i in (1, 6))
+        zeros = int(self._number(names[2])), int(self._number(names[7]))
+        scale = (sx * self._number(names[4]) / sy).astype(np.float32)
+        part = self._values.get(names[8])
+        part = part if isinstance(part, Part) else None
+        bias = self._number(names[8]) if part is None else np.zeros(len(weights), np.int32)
+        return self._convolve(self._tensor(names[0]), weights, zeros, scale, bias, part, attributes)
+
+    def _convolve(
+        self,
+        value: list[View],
+        weights: NDArray[np.int8],
+        zeros: tuple[int, int],
+        scale: NDArray[np.float32],
+        bias: NDArray[np.int32],
+        part: Part | None,
+        attributes: dict[str, Any],
+    ) -> Value:
+        """A convolution of uint8; zeros: of what it reads and of what it makes."""
+        zx, zy = zeros
+        outputs, inputs, side, _ = weights.shape
+        if np.abs(weights.astype(int)).max(initial=0) > MAX_WEIGHT:
+            raise Unsupported(f"weights of more than {MAX_WEIGHT}")
+        if self._exact and (np.frexp(scale)[0] != 0.5).any():
+            raise Unsupported("scales that are no powers of two")
+        pads, channels = attributes.get("pads", [0] * 4), sum(v.channels for v in value)
+        # sum of w (x - zero) + bias = sum of w x + (bias - zero * sum of w)
+        bias = bias - zx * weights.astype(np.int32).sum((1, 2, 3), np.int32)
+        if attributes["group"] == 1 and side == 1 and inputs == channels and not any(pads):
+            kind, source, order = "pointwise", self._readable(value), np.arange(LANES)
+            packed = packed_pointwise(weights[:, :, 0, 0], self._grouped)
+        elif attributes["group"] == outputs == channels and side == 1 and not any(pads):
+            kind, source, order = "scale", self._readable(value), np.arange(LANES)
+            packed = {"weights": ordered(weights.ravel().astype(np.int32), order)}
+        elif attributes["group"] == outputs == channels and side == 5 and pads == [REACH] * 4:
+            kind, source, order = "depthwise", self._surrounded(self._together(value), zx), UNPACKED
+            packed = {"weights": packed_depthwise(weights[:, 0])}
+        else:
+            raise Unsupported(f"convolution {weights.shape} of {channels} channels, pads {pads}")
+        arrays = packed | {"bias": ordered(bias, order), "scale": ordered(scale, order)}
+        return [self._step(kind, outputs, [source], zero=zy, arrays=arrays, part=part)]
+
+    def _source(self, name: str) -> View:
+        return self._readable(self._tensor(name))
+
+    def _readable(self, value: list[View]) -> View:
+        """A value as one view whose channels can be read four at a time, which inputs need to have so many for."""
+        view = self._together(value)
+        return self._copied(view) if view.buffer.name and view.channels % 4 else view
+
+    def _surrounded(self, view: View, zero: int) -> View:
+        """The view as a buffer with `zero` around it."""
+        if view.buffer.name or not view.all or view.buffer.halo not in (None, zero):
+            view = self._copied(view)
+        view.buffer.halo = zero
+        return view
+
+    def _finished(self, value: list[View]) -> Buffer:
+        """The value in a buffer that is an output."""
+        whole = value[0].buffer
+        tight = whole.whole or whole.dtype != UINT8 or whole.channels % 4 == 0  # or `_readable` would be wrong
+        fit = len(value) == 1 and value[0].all and tight
+        if not fit or whole.name or whole.output or whole.halo is not None:
+            view = self._copied(value[0]) if len(value) == 1 else self._together(value)
+            whole = view.buffer
+        whole.output = True
+        return whole
+
+
+def _scale(channels: int, scale: NDArray[np.float32] | float = 1.0) -> dict[str, NDArray[Any]]:
+    """Scales by channel, filled up to whole vectors."""
+    full = np.zeros(-(-channels // LANES) * LANES, np.float32)
+    full[:channels] = scale
+    return {"scale": full}
+
+
+TRANSLATIONS: Mapping[str, Callable[[Program, list[str], dict[str, Any]], Value]] = {
+    "Add": Program._sum,
+    "Cast": Program._cast,
+    "Clip": Program._clip,
+    "Concat": Program._concat,
+    "Conv": Program._convolution,
+    "DequantizeLinear": Program._dequantise,
+    "Identity": Program._same,
+    "MatMul": Program._matmul,
+    "Mul": Program._mul,
+    "Pad": Program._pad,
+    "QLinearAdd": Program._add,
+    "QLinearConv": Program._fixed_convolution,
+    "QLinearMul": Program._multiply,
+    "QuantizeLinear": Program._quantise,
+    "Relu": Program._relu,
+    "Reshape": Program._reshape,
+    "Shape": Program._shape,
+    "Slice": Program._slice,
+    "Transpose": Program._transpose,
+}
+"""What each operation of a graph becomes; every one has one output."""
