@@ -24,6 +24,7 @@ from layercast.codecs.hierarchical.model import FORMAT, TRANSFORMS, known_answer
 from layercast.codecs.hierarchical.walk import Walk
 from layercast.entropy import CdfTables
 from layercast.entropy.families import to_frequencies
+from models.export.dead import dead_units, trimmed
 from models.export.prior import ROWS, TILTS, key_table, prior_graphs, quality_basis, top_tables
 from models.export.transforms import export_float, fix_shape, quantise, scale_tables
 from models.hierarchical.codec import Codec
@@ -37,7 +38,7 @@ from models.hierarchical.config import (
     SCALE_ROWS,
     Config,
 )
-from models.training.data import picture_files, read_picture
+from models.training.data import crops
 
 LEDGER = Path(__file__).parents[1] / "training" / "ledger.json"
 """Runs that led to the checkpoint that a run started from; a run's own entries travel in its checkpoint."""
@@ -189,17 +190,6 @@ class Entry:
         path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def crops(data: str, count: int, side: int, seed: int) -> list[np.ndarray]:
-    """`count` crops of (side, side, 3) from different pictures of a folder."""
-    rng = np.random.default_rng(seed)
-    out = []
-    for path in rng.permutation(np.array(picture_files(data)))[:count]:
-        image = read_picture(path)
-        top, left = (rng.integers(n - side + 1) for n in image.shape[:2])
-        out.append(np.ascontiguousarray(image[top : top + side, left : left + side]))
-    return out
-
-
 class Counts:
     """What the encoder did with training pictures."""
 
@@ -295,7 +285,7 @@ def main() -> None:
 
     images = crops(o.data, o.pictures, o.side, seed=11)
     entry = Entry(model, o.out, images)
-    floats = export_float(model, o.out)
+    floats = export_float(trimmed(model, dead_units(model, o.data)), o.out)
     for name, path in floats.items():
         path.rename(o.out / f"{name}.onnx")
     entry.write({})

@@ -149,6 +149,23 @@ def ungrouped(conv: nn.Conv2d) -> Tensor:
     return full
 
 
+def living(stage: nn.Sequential) -> tuple[Tensor, nn.ModuleList]:
+    """The blocks of a stage of analysis that have hidden units, and the bias (C,) of the stage's first convolution.
+
+    A block without any adds its last bias, which becomes part of the bias before it.
+    """
+    bias = stage[0].bias.detach().clone()
+    blocks: list[Block] = []
+    for block in stage[1:]:
+        if block.a.out_channels:
+            blocks.append(block)
+        elif blocks:
+            blocks[-1].b.bias.data += block.b.bias.detach()
+        else:
+            bias += block.b.bias.detach()
+    return bias, nn.ModuleList(PlainBlock(block) for block in blocks)
+
+
 class PlainBlock(nn.Module):
     """`LastBlock` that nothing scales."""
 
@@ -171,16 +188,15 @@ class AnalysisGraph(nn.Module):
         # Of a picture in levels 0..255: stride 8's functions, DC, the networks' features.
         filters = torch.cat([a.l8.weight, a.ldc.weight, a.e8[0].weight]).detach() / 255
         bias = -127.5 * filters.sum((1, 2, 3))
-        bias[c8 + 3 :] += a.e8[0].bias.detach()
+        bias8, self.e8 = living(a.e8)
+        bias[c8 + 3 :] += bias8
         self.split = (c8, c8 + 3)
         self.enter = Gather(filters, bias)
         # Each colour's first band goes down: these first, then the other nine.
         bands = torch.tensor([0, 4, 8, 1, 2, 3, 5, 6, 7, 9, 10, 11])
         self.bands16, self.bands32 = Gather(ungrouped(a.l16)[bands]), Gather(ungrouped(a.l32))
-        self.down16, self.down32 = (Gather(e[0].weight, e[0].bias) for e in (a.e16, a.e32))
-        self.e8, self.e16, self.e32 = (
-            nn.ModuleList(PlainBlock(block) for block in e[1:]) for e in (a.e8, a.e16, a.e32)
-        )
+        (bias16, self.e16), (bias32, self.e32) = living(a.e16), living(a.e32)
+        self.down16, self.down32 = Gather(a.e16[0].weight, bias16), Gather(a.e32[0].weight, bias32)
         # The pyramid reaches the first channels of a level only.
         reached = a.l32.out_channels, 9, c8
         self.y, self.rest = (

@@ -30,6 +30,17 @@ def read_picture(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+def crops(data: str, count: int, side: int, seed: int) -> list[np.ndarray]:
+    """`count` crops of (side, side, 3) from different pictures of a folder."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for path in rng.permutation(np.array(picture_files(data)))[:count]:
+        image = read_picture(path)
+        top, left = (rng.integers(n - side + 1) for n in image.shape[:2])
+        out.append(np.ascontiguousarray(image[top : top + side, left : left + side]))
+    return out
+
+
 class Photographs:
     """Random crops from a folder; pictures are drawn with probability growing as the root of their area.
 
