@@ -135,6 +135,29 @@ def test_groups_hold_every_step_once_and_never_saturate() -> None:
 
 
 @compiled
+@ALL
+def test_biases_that_a_call_gives(instructions: str) -> None:
+    b = Builder()
+    x = b.input("x", 20)
+    b.inputs.append(helper.make_tensor_value_info("bias", TensorProto.INT32, [60]))
+    for name, n, begin, groups in (("y", 36, 0, 1), ("z", 20, 36, 20)):
+        ends = [b.constant(np.array([at], np.int64)) for at in (begin, begin + n)]
+        given = b.op("Slice", "bias", *ends)
+        shape = (n, 20, 1, 1) if groups == 1 else (n, 1, 5, 5)
+        made = b.convolution(x, b.rng.integers(-20, 21, shape), groups=groups)
+        b.nodes[-1].input[8] = given
+        b.output(made, name)
+    model = b.model()
+    network = ProgramNetwork(model.SerializeToString(), "biases", 1, instructions)
+    session = Session(model.SerializeToString(), "biases", SessionOptions("CPU", optimise=False))
+    for seed in range(3):
+        feeds = picture(20, 5, 4, seed)
+        feeds["bias"] = np.random.default_rng(seed).integers(-60000, 60000, 60).astype(np.int32)
+        for name, expected in session.run(feeds).items():
+            np.testing.assert_array_equal(network.run(feeds)[name], expected)
+
+
+@compiled
 def test_many_callers_at_once_get_what_one_alone_gets() -> None:
     model = block(48, 40).SerializeToString()
     network = ProgramNetwork(model, "block", 2, next(iter(INSTRUCTIONS)))

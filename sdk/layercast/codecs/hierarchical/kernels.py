@@ -30,10 +30,8 @@ _compiled = extension("layercast.codecs.hierarchical._kernels")
 def row_keys(
     centre: NDArray[np.uint8], tilt: NDArray[np.uint8], table: NDArray[np.int16]
 ) -> NDArray[np.int16]:
-    """Row keys of trits with these logits, (N,); table (65536,) by `centre << 8 | tilt`."""
-    logits = centre * np.uint16(256)
-    logits |= tilt
-    keys: NDArray[np.int16] = table.take(logits)
+    """Row keys of trits with these logits, (N,); table (512,): what each centre contributes, then each tilt."""
+    keys: NDArray[np.int16] = table[:256].take(centre) + table[256:].take(tilt)
     return keys
 
 

@@ -6,8 +6,8 @@
     ADD_DOTS(s, x, w)  s (int32) and the sums of four products each of x (uint8) and w (int8, |w| <= 64)
     GROUPED            where more than a pair of products is summed in int16 first
 
-A step is four input channels and 16 outputs: their place in a position, and 64 weights by output and channel. Every 16
-outputs have their own order of steps: groups of four whose int16 sums cannot pass 2**15 whatever the input is
+A step is four input channels and 16 outputs: their place in a position, and 64 weights by output and channel, outputs
+0-3 and 8-11 first (so are biases and scales): packing to int16 then leaves them in order. Every 16 outputs have their own order of steps: groups of four whose int16 sums cannot pass 2**15 whatever the input is
 (`programs/packing.py` chooses them), groups of two, single ones. */
 
 #ifdef GROUPED
@@ -43,6 +43,27 @@ TARGET static inline __attribute__((always_inline)) __m256i NAMED(broadcast)(con
     return _mm256_set1_epi32(four);
 }
 
+/* clip(round(sums * scale) + zero) of m positions; n is how many bytes may be written, see `STORE`. */
+TARGET static inline __attribute__((always_inline)) void NAMED(finish)(int m, const Operation *op, __m256i sums[][2],
+                                                                       const float *scale, uint8_t *to, int64_t n)
+{
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
+    const int64_t pixel = op->to.pixel;
+    __m256i y[POSITIONS];
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++)
+        y[i] = _mm256_adds_epi16(
+            _mm256_packs_epi32(NAMED(rounded)(sums[i][0], scale), NAMED(rounded)(sums[i][1], scale + 8)), zero);
+    int i = 0;
+    for (; i + 1 < m && n >= LANES; i += 2) { /* two at once: fewer instructions */
+        const __m256i two = _mm256_permute4x64_epi64(_mm256_packus_epi16(y[i], y[i + 1]), 0xd8);
+        _mm_storeu_si128((__m128i *)(to + i * pixel), _mm256_castsi256_si128(two));
+        _mm_storeu_si128((__m128i *)(to + (i + 1) * pixel), _mm256_extracti128_si256(two, 1));
+    }
+    for (; i < m; i++)
+        NAMED(store)(to + i * pixel, y[i], n);
+}
+
 /* 16 outputs of m positions: y = clip(round((sum of w x + bias) * scale) + zero). */
 TARGET static inline __attribute__((always_inline)) void NAMED(pointwise_tile)(int m, const Operation *op,
                                                                                const uint8_t *x, const int8_t *w,
@@ -74,12 +95,7 @@ TARGET static inline __attribute__((always_inline)) void NAMED(pointwise_tile)(i
             sums[i][1] = ADD_DOTS(sums[i][1], fours, w1);
         }
     }
-    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
-#pragma GCC unroll 4
-    for (int i = 0; i < m; i++) {
-        const __m256i y = _mm256_packs_epi32(NAMED(rounded)(sums[i][0], scale), NAMED(rounded)(sums[i][1], scale + 8));
-        NAMED(store)(to + i * op->to.pixel, _mm256_adds_epi16(_mm256_permute4x64_epi64(y, 0xd8), zero), op->to.pixel - n);
-    }
+    NAMED(finish)(m, op, sums, scale, to, op->to.pixel - n);
 }
 
 TARGET static void NAMED(pointwise)(const Operation *op, uint8_t *scratch, int64_t y)

@@ -20,6 +20,7 @@ from layercast.runtime.onnx_file import DTYPES, array, read_graph
 from layercast.runtime.programs.compiled import LANES, MAX_WEIGHT, REACH
 from layercast.runtime.programs.packing import (
     UNPACKED,
+    aligned,
     ordered,
     packed_depthwise,
     packed_filter,
@@ -235,7 +236,8 @@ class Program:
             ]
         for step in self.steps:
             if step.matrix is not None and step.bias is not None:
-                step.arrays |= packed_matmul(step.matrix, step.bias)
+                step.arrays = packed_matmul(step.matrix, step.bias)
+            step.arrays = {name: aligned(values) for name, values in step.arrays.items()}
 
     def _translate(self, node: Any) -> None:
         names, attributes = list(node.input), {a.name: list(a.ints) or a.i for a in node.attribute}
@@ -585,7 +587,7 @@ class Program:
         # sum of w (x - zero) + bias = sum of w x + (bias - zero * sum of w)
         bias = bias - zx * weights.astype(np.int32).sum((1, 2, 3), np.int32)
         if attributes["group"] == 1 and side == 1 and inputs == channels and not any(pads):
-            kind, source, order = "pointwise", self._readable(value), np.arange(LANES)
+            kind, source, order = "pointwise", self._readable(value), UNPACKED
             packed = packed_pointwise(weights[:, :, 0, 0], self._grouped)
         elif attributes["group"] == outputs == channels and side == 1 and not any(pads):
             kind, source, order = "scale", self._readable(value), np.arange(LANES)

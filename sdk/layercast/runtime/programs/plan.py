@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.errors import ModelError
-from layercast.runtime.programs.compiled import ARRAYS, KINDS, REACH, SLACK, compiled
+from layercast.runtime.programs.compiled import ARRAYS, KINDS, LANES, REACH, SLACK, compiled
 from layercast.runtime.programs.graph import Buffer, Part, Program, Step, View
+from layercast.runtime.programs.packing import UNPACKED, aligned, ordered
 
 Grid = tuple[int, int]
 """(height, width)."""
@@ -39,8 +40,8 @@ class Plan:
         self.scratch = self._place(used_in)
         self._moving: list[tuple[int, int, Buffer, int]] = []
         """Where in the table what only a call knows goes: row, column, buffer, bytes from its start."""
-        self._parts: list[tuple[Part, NDArray[Any], NDArray[Any]]] = []
-        """Parts of a call's vectors, what they add to or multiply, and where the results go."""
+        self._parts: list[tuple[Part, NDArray[np.int64], NDArray[Any], NDArray[Any]]] = []
+        """Parts of a call's vectors, their order, what they add to or multiply, and where the results go."""
         self.table = np.zeros((len(program.steps), compiled.OPERATION), np.int64)
         for number, step in enumerate(program.steps):
             self._describe(number, step)
@@ -121,8 +122,11 @@ class Plan:
         arrays = dict(step.arrays)
         if step.part is not None:
             changing = "bias" if step.part.name == "bias" else "scale"
-            arrays[changing] = arrays[changing].copy()
-            self._parts.append((step.part, step.arrays[changing], arrays[changing]))
+            fixed = arrays[changing]
+            arrays[changing] = aligned(fixed)
+            lanes = ordered(np.arange(1, len(fixed) + 1), UNPACKED if changing == "bias" else np.arange(LANES))
+            order = np.where(lanes > step.part.end - step.part.begin, 0, lanes)  # 0: nothing is given there
+            self._parts.append((step.part, order, fixed, arrays[changing]))
         self._kept += arrays.values()
         addresses = [arrays[n].ctypes.data if n in arrays else 0 for n in ARRAYS]
         columns = self._grid_of(step.sources[0])[1]
@@ -160,9 +164,9 @@ class Plan:
             results[name] = memory[:size].view(dtype).reshape(shape)
         for row, column, buffer, begin in self._moving:
             self.table[row, column] = starts[buffer] + begin
-        for part, fixed, target in self._parts:
-            given, count = feeds[part.name][part.begin : part.end], part.end - part.begin
+        for part, order, fixed, target in self._parts:
+            given = np.concatenate([[0], feeds[part.name][part.begin : part.end]], dtype=fixed.dtype)
             combine = np.add if part.name == "bias" else np.multiply
-            combine(fixed[:count], given, out=target[:count])
+            combine(fixed, given[order], out=target)
         compiled.run(self.stages, self.table, self.scratch, threads, instructions)
         return results
