@@ -15,10 +15,15 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("needs PyTorch: pip install torch==2.13.0", allow_module_level=True)
 
 import torch
-from models.export.transforms import SynthesisGraph, export_float, fix_shape
+from models.export import dead
+from models.export.transforms import AnalysisGraph, SynthesisGraph, export_float, fix_shape, scale_tables
 from models.hierarchical.codec import Codec, Cut
 from models.hierarchical.int8 import set_int8
 from models.hierarchical.transforms import Block
+from models.training.revive import revive
+from PIL import Image
+
+from layercast.codecs.hierarchical.model import splined
 
 torch.set_num_threads(1)  # the tensors are tiny
 SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
@@ -32,15 +37,77 @@ def test_exported_synthesis_paints_the_trained_picture() -> None:
         p.add_(0.05 * torch.randn_like(p))
     latents = tuple(4 * torch.randn(1, c, s, 2 * s) for c, s in zip(SMALL.latents, (1, 2, 4), strict=True))
     for precision in ([0.9, 0.8, 0.7], [0.1, -0.5, -1.2]):
-        p, inverse_gain = torch.tensor([precision]), torch.tensor([0.05])
+        p, inverse_gain = torch.tensor([precision]), 0.05
         pixel = tuple(z * torch.exp(-g) * inverse_gain for z, g in zip(latents, model.gain, strict=True))
+        scales = torch.tensor(splined(scale_tables(model), np.array(precision), inverse_gain))
         levels = 255 * model.synthesis(pixel, p)[0].permute(1, 2, 0)
         expected = levels.clamp(0, 255)
         assert expected.std() > 25
         assert (levels < 0).any()
         assert (levels > 255).any()
-        painted = SynthesisGraph(model)(*(z.permute(0, 2, 3, 1) for z in latents), p, inverse_gain)[0]
+        painted = SynthesisGraph(model)(*(z.permute(0, 2, 3, 1) for z in latents), scales)[0]
         torch.testing.assert_close(painted.float(), expected, rtol=0, atol=0.501)
+
+
+def random_model() -> Codec:
+    model = Codec(SMALL).eval().requires_grad_(False)
+    for p in (*model.analysis.parameters(), *model.synthesis.parameters(), *model.gain):
+        p.add_(0.05 * torch.randn_like(p))
+    return model
+
+
+@torch.no_grad()
+def test_exported_analysis_finds_the_trained_latents() -> None:
+    torch.manual_seed(4)
+    model = random_model()
+    image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    expected = model.analysis(image.permute(0, 3, 1, 2) / 255)
+    gain = scale_tables(model)["gain"]
+    found = AnalysisGraph(model)(image, torch.tensor(gain))
+    for a, y, g in zip(found, expected, model.gain, strict=True):
+        assert y.std() > 0.1
+        torch.testing.assert_close(a.permute(0, 3, 1, 2), y * torch.exp(g), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_what_no_picture_switches_on_is_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    model = random_model()
+    rng = np.random.default_rng(1)
+    for i in range(3):
+        pixels = rng.integers(0, 256, (dead.SIDE, dead.SIDE, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    blocks = dead.transform_blocks(model)
+    for name, off in (("analysis.e8.1", 32), ("analysis.e16.1", 5), ("synthesis.d8.0", 3)):
+        blocks[name].a.bias[:off] = -1000
+    found = dead.dead_units(model, str(tmp_path))
+    assert int(found["analysis.e8.1"].sum()) == 32
+    assert found["analysis.e16.1"][:5].all()
+    assert not found["synthesis.d4"].all()
+    small = dead.trimmed(model, found)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters()) - 1000
+    image = torch.tensor(rng.integers(0, 256, (1, 64, 96, 3)).astype(np.uint8))
+    gain = torch.tensor(scale_tables(model)["gain"])
+    for a, b in zip(AnalysisGraph(model)(image, gain), AnalysisGraph(small)(image, gain), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    latents = [torch.randn(1, s, 2 * s, c) for c, s in zip(SMALL.latents, (1, 2, 4), strict=True)]
+    scales = torch.ones(scale_tables(model)["knots"].shape[1])
+    a, b = (SynthesisGraph(m)(*latents, scales).float() for m in (model, small))
+    torch.testing.assert_close(a, b, rtol=0, atol=1)
+
+
+@torch.no_grad()
+def test_a_dead_block_gets_a_new_start() -> None:
+    torch.manual_seed(7)
+    block, x = Block(12, False), torch.randn(1, 12, 9, 9)
+    block.a.bias[:] = -100
+    before = block(x)
+    revive(block, torch.ones(24, dtype=torch.bool))
+    torch.testing.assert_close(block(x), before)  # it goes on from where it was
+    with torch.enable_grad():
+        block(x).square().sum().backward()
+    assert block.b.weight.grad is not None
+    assert block.b.weight.grad.abs().amax(0).amin() > 0  # and every unit can learn
 
 
 def test_a_network_of_fixed_shape_computes_the_same_and_knows_every_size(tmp_path: Path) -> None:

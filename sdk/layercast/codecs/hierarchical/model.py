@@ -158,14 +158,8 @@ class Model:
         Args:
             missing: per level, planes that are missing, averaged over its symbols.
         """
-        knots, levels, low = (self._scales[n] for n in ("knots", "levels", "precision_min"))
         precision = quality_index / 255 - self.plane_quality * np.asarray(missing)
-        position = np.clip((precision - low) / (1 - low), 0, 1) * (len(knots) - 1)
-        basis = np.clip(1 - np.abs(np.arange(len(knots)) - position[:, None]), 0, None)  # hats, by level
-        scales: NDArray[np.float32] = (basis.astype(np.float32) @ knots)[levels, np.arange(len(levels))]
-        latents = sum(self.latents)
-        scales[:latents] = np.exp(scales[:latents] - np.float32(self.log_gain(quality_index)))
-        return scales
+        return splined(self._scales, precision, math.exp(-self.log_gain(quality_index)))
 
     def log_gain(self, quality_index: int) -> float:
         """log(1 / final step) for pixels in 0..1."""
@@ -190,6 +184,20 @@ class Model:
                 f"the exact prior gives {answer[:12]}, expected {self.manifest['known_answer'][:12]}",
                 hint="this ONNX Runtime or execution provider is not exact: try another version",
             )
+
+
+def splined(
+    tables: Mapping[str, NDArray[Any]], precision: NDArray[np.float64], inverse_gain: float
+) -> NDArray[np.float32]:
+    """Synthesis' scales, (N,), from `transforms.npz`; precision (3,): of each level; latents are in steps of 1 /
+    `inverse_gain`."""
+    knots, levels, low = (tables[name] for name in ("knots", "levels", "precision_min"))
+    position = np.clip((precision - low) / (1 - low), 0, 1) * (len(knots) - 1)
+    basis = np.clip(1 - np.abs(np.arange(len(knots)) - position[:, None]), 0, None)  # hats, by level
+    scales: NDArray[np.float32] = (basis.astype(np.float32) @ knots)[levels, np.arange(len(levels))]
+    latents = len(tables["gain"])
+    scales[:latents] = np.exp(scales[:latents]) * np.float32(inverse_gain)
+    return scales
 
 
 def parted(table: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -195,8 +195,8 @@ class Program:
         self._grouped, self._exact = grouped, exact
         self.steps: list[Step] = []
         self.inputs: dict[str, Buffer] = {}
-        self.vectors: dict[str, np.dtype[Any]] = {}
-        """One-dimensional inputs."""
+        self.vectors: dict[str, tuple[np.dtype[Any], int]] = {}
+        """One-dimensional inputs: their types and sizes."""
         self.outputs: dict[str, list[Buffer]] = {}
         """Parts of each: one, or what stands behind each other in a flat one."""
         self._values: dict[str, Value] = {}
@@ -218,7 +218,7 @@ class Program:
             shape = [d.dim_value for d in given.type.tensor_type.shape.dim]
             dtype = DTYPES[given.type.tensor_type.elem_type]
             if len(shape) == 1:
-                self.vectors[given.name] = dtype
+                self.vectors[given.name] = dtype, shape[0]
                 self._values[given.name] = Part(given.name, 0, shape[0])
                 continue
             buffer = Buffer(shape[3], given.name, dtype)

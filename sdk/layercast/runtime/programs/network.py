@@ -66,9 +66,11 @@ class ProgramNetwork:
                 )
             given[name] = array
         grids: dict[str, Grid] = {name: array.shape[1:3] for name, array in given.items()}
-        for name, dtype in self._program.vectors.items():
-            if feeds[name].dtype != dtype:
-                raise ModelError(f"network {self.name!r}: {name} is not {dtype}", hint="a layercast bug")
+        for name, (dtype, size) in self._program.vectors.items():
+            if feeds[name].dtype != dtype or feeds[name].shape != (size,):
+                raise ModelError(
+                    f"network {self.name!r}: input {name} is not {dtype} ({size},)", hint="a layercast bug"
+                )
             given[name] = feeds[name]
         try:
             plan = self._take(grids)
