@@ -295,9 +295,7 @@ def main() -> None:
     codec = HierarchicalCodec(o.out)
     if o.int8 or o.npu:
         feeds = {
-            "analysis": [
-                {"image": x[None], "scales": codec.model.analysis_scales(0)} for x in images[:24]
-            ],
+            "analysis": [{"image": x[None], "scales": codec.model.analysis_scales(0)} for x in images[:24]],
             "synthesis": synthesis_feeds(codec, images[:40]),
         }
         for name in TRANSFORMS if o.npu else o.int8:

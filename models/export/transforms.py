@@ -136,7 +136,11 @@ class Gather(nn.Module):
     def gathered(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """What is mixed."""
         (h, w), side, channels = size, self.side, self.channels
-        return x.reshape(h, side, w, side * channels).permute(0, 2, 1, 3).reshape(1, h, w, side * side * channels)
+        return (
+            x.reshape(h, side, w, side * channels)
+            .permute(0, 2, 1, 3)
+            .reshape(1, h, w, side * side * channels)
+        )
 
 
 def ungrouped(conv: nn.Conv2d) -> Tensor:
@@ -224,9 +228,7 @@ class AnalysisGraph(nn.Module):
             f32 = block(f32)
         linear = self.bands32(bands[..., :3], (h, w)), bands[..., 3:], linear8
         found = []
-        for x, y, rest, known, n in zip(
-            (f32, f16, f8), self.y, self.rest, linear, self.latents, strict=True
-        ):
+        for x, y, rest, known, n in zip((f32, f16, f8), self.y, self.rest, linear, self.latents, strict=True):
             z = y(x) + known
             if rest.bias is not None and len(rest.bias):
                 z = torch.cat([z, rest(x)], 3)
@@ -247,8 +249,8 @@ class LastBlock(nn.Module):
 
 
 class SynthesisGraph(nn.Module):
-    """Synthesis as a CPU runs it fastest: channels last, and the picture as 48 channels at stride 4, (y, x, colour) of a
-    tile, until it is bytes."""
+    """Synthesis as a CPU runs it fastest: channels last, and the picture as 48 channels at stride 4, (y, x, colour) of
+    a tile, until it is bytes."""
 
     def __init__(self, model: Codec) -> None:
         super().__init__()

@@ -4,8 +4,8 @@
         --blocks analysis.e8.1 analysis.e16.2 analysis.e32.1
 
 Behind a ReLU a unit that is off for every picture gets no gradient and stays so. Export leaves such units out
-(`models.export.dead`); here those of chosen blocks become what a fresh network has, with weight 0 on what reads them, so
-that the network goes on from where it is.
+(`models.export.dead`); here those of chosen blocks become what a fresh network has, with weight 0 on what reads them,
+so that the network goes on from where it is.
 """
 
 from __future__ import annotations

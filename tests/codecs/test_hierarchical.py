@@ -258,13 +258,14 @@ def test_it_tells_what_each_part_runs_on_and_why(capsys: pytest.CaptureFixture[s
     from layercast.runtime.programs import INSTRUCTIONS
 
     parts = HierarchicalCodec(provider="CPU", optimise=False, self_test=False).runs_on
-    assert parts["analysis"] == parts["synthesis"] == "CPUExecutionProvider: asked for by name"
-    assert parts["exact prior"] == "CPUExecutionProvider: optimisations are off"
+    for part in ("analysis", "exact prior", "synthesis"):
+        assert parts[part] == "CPUExecutionProvider: optimisations are off"
     assert main(["codecs", "hierarchical"]) == 0
     told = capsys.readouterr().out
-    assert "\nanalysis: " in told
     assert "\nentropy coder: " in told
-    if INSTRUCTIONS:
-        assert f"\nexact prior: compiled program: this processor has {next(iter(INSTRUCTIONS))}\n" in told
-    else:
-        assert "\nexact prior: CPUExecutionProvider: nothing is compiled for this processor\n" in told
+    for part in ("analysis", "exact prior", "synthesis"):
+        if INSTRUCTIONS:
+            place = f"compiled program: this processor has {next(iter(INSTRUCTIONS))}"
+        else:
+            place = "CPUExecutionProvider: nothing is compiled for this processor"
+        assert f"\n{part}: {place}\n" in told

@@ -104,7 +104,10 @@ class Builder:
             axis=0,
         )
         bias = self.rng.integers(-3000, 3000, n).astype(np.int32)
-        grid = self.constant((scales * np.float32(scale)).astype(np.float32)), self.constant(np.zeros(n, np.int32))
+        grid = (
+            self.constant((scales * np.float32(scale)).astype(np.float32)),
+            self.constant(np.zeros(n, np.int32)),
+        )
         b = self.op("DequantizeLinear", self.constant(bias), *grid, axis=0)
         return self.op("Conv", x, w, b, kernel_shape=[side] * 2, pads=[side // 2] * 4, group=groups)
 

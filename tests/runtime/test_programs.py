@@ -190,7 +190,9 @@ def _child(model: bytes, connection) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_gets_helpers_of_its_own() -> None:
     model = block(48, 40).SerializeToString()
-    expected = ProgramNetwork(model, "block", 2, next(iter(INSTRUCTIONS))).run(picture(48, 8, 9))["y"].tobytes()
+    expected = (
+        ProgramNetwork(model, "block", 2, next(iter(INSTRUCTIONS))).run(picture(48, 8, 9))["y"].tobytes()
+    )
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
     child = context.Process(target=_child, args=(model, there))

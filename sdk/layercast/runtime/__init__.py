@@ -16,8 +16,8 @@ __all__ = [
     "Session",
     "SessionOptions",
     "choose_provider",
-    "load_network",
     "keep_freed_memory",
+    "load_network",
 ]
 
 

@@ -1,9 +1,9 @@
-/* layercast.runtime._programs: runs programs of fixed-point operations on uint8 tensors, those of the exact prior.
+/* layercast.runtime._programs: runs programs of operations on uint8 and float32 tensors, those of a codec's networks.
 
-`programs/` makes a program of an ONNX graph; here each row of an output is computed
-at once, for every operation of a stage before the next row, so that what lies between them stays in the cache. Rows
-are taken by whichever thread is free. There are x86-64 instructions for AVX2 and AVX-512 VNNI; elsewhere `SETS` is
-empty and ONNX Runtime does the work.
+`programs/` makes a program of an ONNX graph; here each row of an output is computed at once, for every operation of a
+stage before the next row, so that what lies between them stays in the cache. Rows are taken by whichever thread is
+free. There are x86-64 instructions for AVX2 and AVX-512 VNNI; elsewhere `SETS` is empty and ONNX Runtime does the
+work.
 
 Programs come from `programs/` alone, which checks shapes; nothing that arrives from a network is looked at here. */
 #define PY_SSIZE_T_CLEAN

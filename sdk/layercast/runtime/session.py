@@ -40,7 +40,8 @@ class SessionOptions:
         provider: "auto", or an execution provider's name as ONNX Runtime spells it, with or without
             the suffix "ExecutionProvider".
         threads: threads of one network; 0 means one per core that this process may use.
-        optimise: run ONNX Runtime's graph optimisations, and the exact prior as programs (`runtime.programs`).
+        optimise: run networks as programs where the CPU is to run them (`runtime.programs`), and ONNX Runtime's graph
+            optimisations.
     """
 
     provider: str = "auto"

@@ -32,7 +32,7 @@ class HierarchicalCodec:
         model: folder of a zoo entry; None for the one that ships with layercast.
         provider: execution provider of analysis and synthesis, "auto" or a name.
         threads: threads that share the work; 0 means all cores this process may use.
-        optimise: ONNX Runtime's graph optimisations, and the exact prior as compiled programs where the processor can.
+        optimise: compiled programs where the processor can, and ONNX Runtime's graph optimisations.
         self_test: prove at start that the exact prior computes the expected integers here.
 
     Raises:

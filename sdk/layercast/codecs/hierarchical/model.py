@@ -22,7 +22,7 @@ from layercast.codecs.hierarchical.streams import VERSION as STREAMS_VERSION
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
 from layercast.errors import ModelError
-from layercast.runtime import ProgramNetwork, Session, SessionOptions, load_network, keep_freed_memory
+from layercast.runtime import ProgramNetwork, Session, SessionOptions, keep_freed_memory, load_network
 from layercast.runtime.session import MAX_MODEL_BYTES
 
 DEFAULT_ENTRY = "hierarchical-1"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,21 @@ from layercast.runtime.programs.packing import (
     packed_matmul,
     packed_pointwise,
 )
-
-UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+from layercast.runtime.programs.parts import (
+    FLOAT32,
+    UINT8,
+    Buffer,
+    Clipped,
+    Convolved,
+    Part,
+    Quantised,
+    Shape,
+    Step,
+    Tiled,
+    Value,
+    View,
+    Weights,
+)
 
 FEW = 16
 """Runs of so many channels are copied together before they are mixed; longer ones are mixed one after the other."""
@@ -36,147 +48,6 @@ FEW = 16
 
 class Unsupported(Exception):
     """A graph with something that a program cannot do."""
-
-
-@dataclass(eq=False)
-class Buffer:
-    """A tensor, channels last.
-
-    Attributes:
-        channels: how many.
-        name: of the graph's input; "" for what the program computes.
-        dtype: uint8 or float32.
-        halo: value around it, where a 5x5 filter reads it.
-        output: it is one of the graph's outputs, or a part of one.
-        whole: its positions lie behind each other without a gap.
-    """
-
-    channels: int
-    name: str = ""
-    dtype: np.dtype[Any] = UINT8
-    halo: int | None = None
-    output: bool = False
-    whole: bool = False
-
-    @property
-    def pixel(self) -> int:
-        """Bytes of a position."""
-        tight = self.name or self.output or self.whole or self.dtype != UINT8
-        return self.dtype.itemsize * (self.channels if tight else -(-self.channels // LANES) * LANES)
-
-
-@dataclass(frozen=True)
-class View:
-    """Some of a buffer's channels; with a `side`, of one position of every side x side, and maybe of those right of it.
-
-    Attributes:
-        row, column: which one.
-    """
-
-    buffer: Buffer
-    begin: int
-    channels: int
-    side: int = 1
-    row: int = 0
-    column: int = 0
-
-    @property
-    def all(self) -> bool:
-        return self.channels == self.buffer.channels and self.side == 1
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.buffer.dtype
-
-    def part(self, begin: int, channels: int) -> View:
-        return View(self.buffer, self.begin + begin, channels, self.side, self.row, self.column)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Part of a one-dimensional input of the graph."""
-
-    name: str
-    begin: int
-    end: int
-
-
-class Shape(tuple[int | None, ...]):
-    """Sizes, those that are known."""
-
-
-@dataclass(frozen=True)
-class Tiled:
-    """Within a move between a position's channels and the positions of a `side` x `side` tile."""
-
-    view: View
-    side: int
-    apart: bool
-    """Whether a position becomes a tile, not a tile a position."""
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """A float32 tensor that is still uint8: (view - zero) * scale."""
-
-    view: View
-    scale: np.float32
-    zero: int
-
-
-@dataclass(frozen=True)
-class Convolved:
-    """A convolution of uint8 that waits for its output's grid."""
-
-    source: Quantised
-    weights: NDArray[np.int8]
-    scale: NDArray[np.float32]
-    bias: NDArray[np.int32]
-    attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Clipped:
-    """A float32 tensor clipped to 0..255."""
-
-    view: View
-
-
-@dataclass(frozen=True)
-class Weights:
-    """int8 weights, or int32 biases, and their scales."""
-
-    integers: NDArray[Any]
-    scale: NDArray[np.float32]
-
-
-Value = list[View] | Part | Shape | Tiled | Quantised | Convolved | Clipped | Weights
-"""What a name in the graph stands for; a tensor is channels of buffers behind each other."""
-
-
-@dataclass(eq=False)
-class Step:
-    """One operation.
-
-    Attributes:
-        kind: one of KINDS.
-        to, sources: what it computes, and from what.
-        zero, low, high: see `native/rows.h` and `native/floats.h`.
-        arrays: weights, biases and scales as `_programs` wants them.
-        part: of an input, which adds to the biases or multiplies the scales.
-        matrix: of a matrix product, (inputs, outputs), until it is packed into `arrays`; `bias` likewise, (outputs,).
-    """
-
-    kind: str
-    to: View
-    sources: list[View]
-    zero: int = 0
-    low: int = 0
-    high: int = 0
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-    part: Part | None = None
-    matrix: NDArray[np.float32] | None = None
-    bias: NDArray[np.float32] | None = None
 
 
 class Program:
@@ -254,7 +125,9 @@ class Program:
             first = attributes["perm"] == [0, 3, 1, 2]
         if first:
             self._channels_first.add(output)
-        if names[0] in self._flat or (node.op_type == "Reshape" and len(self._constants.get(names[1], ())) == 1):
+        if names[0] in self._flat or (
+            node.op_type == "Reshape" and len(self._constants.get(names[1], ())) == 1
+        ):
             self._flat.add(output)
         if isinstance(value, list) and self._uses[output] != 1:
             self._shared.update(view.buffer for view in value)
@@ -477,21 +350,24 @@ class Program:
         return self._tensor(names[0])
 
     def _matmul(self, names: list[str], attributes: dict[str, Any]) -> Value:
-        return self._mixed(self._tensor(names[0]), self._number(names[1]))
+        matrix = self._number(names[1])
+        return [self._mixed(self._tensor(names[0]), matrix, np.zeros(matrix.shape[1], np.float32))]
 
-    def _mixed(self, value: list[View], matrix: NDArray[np.float32]) -> Value:
+    def _mixed(self, value: list[View], matrix: NDArray[np.float32], bias: NDArray[np.float32]) -> View:
+        """A matrix product, (inputs, outputs), and biases (outputs,)."""
         inputs, outputs = matrix.shape
         if sum(v.channels for v in value) != inputs or any(v.dtype != FLOAT32 for v in value):
             raise Unsupported("a product of anything but a matrix and floats")
         if any(v.channels <= FEW for v in value):
             value = [self._together(value)]
-        begin, made = 0, None
-        for view in value:
-            rest = {"matrix": matrix[begin : begin + view.channels], "bias": np.zeros(outputs, np.float32)}
+        first, *others = value
+        made = self._step("matmul", outputs, [first], matrix=matrix[: first.channels], bias=bias)
+        begin, none = first.channels, np.zeros_like(bias)
+        for view in others:
+            rows = matrix[begin : begin + view.channels]
+            made = self._step("matmul", outputs, [view, made], low=1, matrix=rows, bias=none)
             begin += view.channels
-            sources = [view] if made is None else [view, made]
-            made = self._step("matmul", outputs, sources, low=int(made is not None), **rest)
-        return [made] if made else []
+        return made
 
     def _quantise(self, names: list[str], attributes: dict[str, Any]) -> Value:
         value, scale, zero = self._values[names[0]], self._number(names[1]), int(self._number(names[2]))
@@ -533,12 +409,14 @@ class Program:
         matrix, offset = self._number(names[1]), self._number(names[2])
         outputs, inputs, side, _ = matrix.shape
         if side == 1 and attributes["group"] == 1:
-            (made,) = self._mixed(self._tensor(names[0]), matrix[:, :, 0, 0].T)  # type: ignore[misc]
-            product = self.steps[-1]
-            product.bias = offset
-            return [made]
+            return [self._mixed(self._tensor(names[0]), matrix[:, :, 0, 0].T, offset)]
         value = self._tensor(names[0])
-        if side != 5 or inputs != 1 or attributes["group"] != outputs or attributes.get("pads") != [REACH] * 4:
+        if (
+            side != 5
+            or inputs != 1
+            or attributes["group"] != outputs
+            or attributes.get("pads") != [REACH] * 4
+        ):
             raise Unsupported(f"convolution {matrix.shape}")
         arrays = packed_filter(matrix[:, 0], offset)
         return [self._step("filter", outputs, [self._surrounded(self._together(value), 0)], arrays=arrays)]
@@ -618,7 +496,9 @@ class Program:
     def _finished(self, value: list[View]) -> Buffer:
         """The value in a buffer that is an output."""
         whole = value[0].buffer
-        tight = whole.whole or whole.dtype != UINT8 or whole.channels % 4 == 0  # or `_readable` would be wrong
+        tight = (
+            whole.whole or whole.dtype != UINT8 or whole.channels % 4 == 0
+        )  # or `_readable` would be wrong
         fit = len(value) == 1 and value[0].all and tight
         if not fit or whole.name or whole.output or whole.halo is not None:
             view = self._copied(value[0]) if len(value) == 1 else self._together(value)

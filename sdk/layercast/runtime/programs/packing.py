@@ -95,7 +95,8 @@ def packed_matmul(matrix: NDArray[np.float32], bias: NDArray[np.float32]) -> dic
 
 
 def packed_filter(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """(channels, 5, 5) weights by 8 channels, row, column and channel, and biases (channels,), as `filter` reads them."""
+    """(channels, 5, 5) weights by 8 channels, row, column and channel, and biases (channels,), as `filter` reads
+    them."""
     lanes = LANES // 2
     full = np.pad(weights.astype(np.float32), ((0, -len(weights) % lanes), (0, 0), (0, 0)))
     return {

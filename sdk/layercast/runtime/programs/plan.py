@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from layercast.errors import ModelError
 from layercast.runtime.programs.compiled import ARRAYS, KINDS, LANES, REACH, SLACK, compiled
-from layercast.runtime.programs.graph import Buffer, Part, Program, Step, View
+from layercast.runtime.programs.graph import Program
 from layercast.runtime.programs.packing import UNPACKED, aligned, ordered
+from layercast.runtime.programs.parts import Buffer, Part, Step, View
 
 Grid = tuple[int, int]
 """(height, width)."""
@@ -112,9 +113,7 @@ class Plan:
         """An output's name, its parts with their bytes, its type, its shape."""
         counts = [math.prod(self._grid[b]) * b.channels for b in parts]
         dtype = parts[0].dtype
-        shape = (
-            (sum(counts),) if name in self.program.flat else (1, *self._grid[parts[0]], parts[0].channels)
-        )
+        shape = (sum(counts),) if name in self.program.flat else (1, *self._grid[parts[0]], parts[0].channels)
         return name, [(b, n * dtype.itemsize) for b, n in zip(parts, counts, strict=True)], dtype, shape
 
     def _describe(self, number: int, step: Step) -> None:
@@ -124,7 +123,9 @@ class Plan:
             changing = "bias" if step.part.name == "bias" else "scale"
             fixed = arrays[changing]
             arrays[changing] = aligned(fixed)
-            lanes = ordered(np.arange(1, len(fixed) + 1), UNPACKED if changing == "bias" else np.arange(LANES))
+            lanes = ordered(
+                np.arange(1, len(fixed) + 1), UNPACKED if changing == "bias" else np.arange(LANES)
+            )
             order = np.where(lanes > step.part.end - step.part.begin, 0, lanes)  # 0: nothing is given there
             self._parts.append((step.part, order, fixed, arrays[changing]))
         self._kept += arrays.values()
