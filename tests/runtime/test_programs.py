@@ -123,15 +123,14 @@ def test_groups_hold_every_step_once_and_never_saturate() -> None:
     for spread in (3, 12, 60):
         weights = np.clip(np.rint(rng.normal(0, spread, (61, LANES, 4))), -64, 64).astype(np.int8)
         groups = grouped_steps(weights)
-        assert sorted(s for g in groups for s in g if s >= 0) == list(range(61))
+        assert sorted(s for g in groups for s in g) == list(range(61))
         assert [len(g) for g in groups] == sorted((len(g) for g in groups), reverse=True)
-        assert {len(g) for g in groups} <= {4, 2, 1}
+        assert len(groups[0]) <= 6
         pairs = weights.astype(int).reshape(61, -1, 2)
         for group in groups:
-            members = [s for s in group if s >= 0]
-            for worst in (np.maximum(pairs[members], 0), np.maximum(-pairs[members], 0)):
+            for worst in (np.maximum(pairs[group], 0), np.maximum(-pairs[group], 0)):
                 assert 255 * worst.sum((0, 2)).max() < 2**15
-    assert any(len(g) == 4 for g in grouped_steps(np.full((8, LANES, 4), 9, np.int8)))
+    assert [len(g) for g in grouped_steps(np.full((8, LANES, 4), 9, np.int8))] == [6, 2]
 
 
 @compiled

@@ -7,14 +7,19 @@
     GROUPED            where more than a pair of products is summed in int16 first
 
 A step is four input channels and 16 outputs: their place in a position, and 64 weights by output and channel, outputs
-0-3 and 8-11 first (so are biases and scales): packing to int16 then leaves them in order. Every 16 outputs have their own order of steps: groups of four whose int16 sums cannot pass 2**15 whatever the input is
-(`programs/packing.py` chooses them), groups of two, single ones. */
+0-3 and 8-11 first (so are biases and scales): packing to int16 then leaves them in order. Every 16 outputs have their
+own order of steps: groups of six to two whose int16 sums cannot pass 2**15 whatever the input is
+(`programs/packing.py` chooses them), then single ones; `groups` says how many of each. */
+
+#ifndef MOST_STEPS
+#define MOST_STEPS 6 /* in a group */
+#endif
 
 #ifdef GROUPED
 #define ADD_GROUP(size)                                                                                                \
     do {                                                                                                               \
         __m256i pairs[POSITIONS][2];                                                                                   \
-        _Pragma("GCC unroll 4") for (int k = 0; k < size; k++)                                                         \
+        _Pragma("GCC unroll 6") for (int k = 0; k < size; k++)                                                         \
         {                                                                                                              \
             const uint8_t *four = x + steps[k];                                                                        \
             const __m256i w0 = _mm256_loadu_si256((const __m256i *)(w + 4 * LANES * k));                               \
@@ -82,11 +87,17 @@ TARGET static inline __attribute__((always_inline)) void NAMED(pointwise_tile)(i
     }
 #ifdef GROUPED
     for (int32_t group = 0; group < groups[0]; group++)
-        ADD_GROUP(4);
+        ADD_GROUP(6);
     for (int32_t group = 0; group < groups[1]; group++)
+        ADD_GROUP(5);
+    for (int32_t group = 0; group < groups[2]; group++)
+        ADD_GROUP(4);
+    for (int32_t group = 0; group < groups[3]; group++)
+        ADD_GROUP(3);
+    for (int32_t group = 0; group < groups[4]; group++)
         ADD_GROUP(2);
 #endif
-    for (int32_t step = 0; step < groups[2]; step++, w += 4 * LANES) {
+    for (int32_t step = 0; step < groups[MOST_STEPS - 1]; step++, w += 4 * LANES) {
         const __m256i w0 = _mm256_loadu_si256((const __m256i *)w), w1 = _mm256_loadu_si256((const __m256i *)(w + 32));
 #pragma GCC unroll 4
         for (int i = 0; i < m; i++) {
@@ -104,7 +115,7 @@ TARGET static void NAMED(pointwise)(const Operation *op, uint8_t *scratch, int64
     const int8_t *w = (const int8_t *)(intptr_t)op->weights;
     const int32_t *steps = (const int32_t *)(intptr_t)op->steps, *groups = (const int32_t *)(intptr_t)op->groups;
     uint8_t *to = row_of(&op->to, scratch, y);
-    for (int64_t n = 0; n < op->to.channels; n += LANES, groups += 3) {
+    for (int64_t n = 0; n < op->to.channels; n += LANES, groups += MOST_STEPS) {
         const uint8_t *x = from;
         uint8_t *out = to + n;
         int64_t left = op->columns;
@@ -112,7 +123,9 @@ TARGET static void NAMED(pointwise)(const Operation *op, uint8_t *scratch, int64
             NAMED(pointwise_tile)(POSITIONS, op, x, w, steps, groups, n, out);
         for (; left; left--, x += op->from[0].pixel, out += op->to.pixel)
             NAMED(pointwise_tile)(1, op, x, w, steps, groups, n, out);
-        const int32_t taken = 4 * groups[0] + 2 * groups[1] + groups[2];
+        int32_t taken = 0;
+        for (int32_t i = 0; i < MOST_STEPS; i++)
+            taken += (MOST_STEPS - i) * groups[i];
         w += 4 * LANES * taken;
         steps += taken;
     }

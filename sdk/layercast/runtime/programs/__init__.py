@@ -1,4 +1,4 @@
-"""Networks as compiled programs: the exact prior's, analysis and synthesis, in two thirds of ONNX Runtime's time on AVX2.
+"""Networks as compiled programs: the exact prior's, analysis and synthesis, quicker than ONNX Runtime on AVX2.
 
 `ProgramNetwork` turns an ONNX graph (fixed-point layers, or matrix products of floats and int8 convolutions between
 them) into a program for `_programs`. What ONNX Runtime does operation by operation over whole tensors, the program does

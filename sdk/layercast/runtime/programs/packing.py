@@ -11,6 +11,9 @@ from layercast.runtime.programs.compiled import LANES
 
 INT16_END = 2**15
 
+MOST_STEPS = 6
+"""In a group."""
+
 UNPACKED = np.r_[0:4, 8:12, 4:8, 12:16]
 """Order of 16 channels in which convolutions compute: packing int32 to int16 leaves them in their own."""
 
@@ -32,14 +35,13 @@ def packed_pointwise(weights: NDArray[np.int8], grouped: bool) -> dict[str, NDAr
     """(outputs, inputs) weights as `native/pointwise.h` reads them, with its steps and groups."""
     full = np.pad(weights, ((0, -len(weights) % LANES), (0, -weights.shape[1] % 4)))
     blocks = full.reshape(len(full) // LANES, LANES, -1, 4)[:, UNPACKED].transpose(0, 2, 1, 3)
-    none = np.zeros_like(blocks[0, :1])
     packed, steps, counts = [], [], []
     for block in blocks:
         groups = grouped_steps(block) if grouped else [[step] for step in range(len(block))]
-        counts.append([sum(len(g) == size for g in groups) for size in (4, 2, 1)])
+        counts.append([sum(len(g) == size for g in groups) for size in range(MOST_STEPS, 0, -1)])
         order = [step for group in groups for step in group]
-        packed.append(np.concatenate([block, none])[order])
-        steps.append([max(4 * step, 0) for step in order])
+        packed.append(block[order])
+        steps.append([4 * step for step in order])
     return {
         "weights": np.concatenate(packed),
         "steps": np.concatenate(steps).astype(np.int32),
@@ -48,7 +50,7 @@ def packed_pointwise(weights: NDArray[np.int8], grouped: bool) -> dict[str, NDAr
 
 
 def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
-    """Groups of 4, 2 and 1 steps whose products two by two sum to less than 2**15; -1 is a step of zeros.
+    """Groups of up to 6 steps, the largest first, whose products two by two sum to less than 2**15.
 
     Args:
         block: (steps, LANES, 4) weights; inputs are 0..255.
@@ -58,14 +60,13 @@ def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
     open_groups: list[tuple[list[int], NDArray[np.int64]]] = []
     for step in np.argsort(-reach.max(1), kind="stable").tolist():
         for members, total in open_groups:
-            if len(members) < 4 and (total + reach[step]).max() < INT16_END:
+            if len(members) < MOST_STEPS and (total + reach[step]).max() < INT16_END:
                 members.append(step)
                 total += reach[step]
                 break
         else:
             open_groups.append(([step], reach[step].copy()))
-    groups = [members + [-1] * (len(members) == 3) for members, _ in open_groups]
-    return sorted(groups, key=len, reverse=True)
+    return sorted((members for members, _ in open_groups), key=len, reverse=True)
 
 
 def packed_depthwise(weights: NDArray[np.int8]) -> NDArray[np.int16]:
