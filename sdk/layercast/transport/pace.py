@@ -20,6 +20,15 @@ REPORT_INTERVAL_S = 0.02
 30 frames/s: with one per 0.05 s a step of the link from 3 to 0.6 Mbit/s made frames up to 0.8 s late, now 0.65 s
 (docs/control.md)."""
 
+WEARY_AFTER_S = 2.0
+"""Restless for so long without a pause, and reports are less dense, seconds: longer than an allocator takes to find
+what a link carries. What is still late then waits for a processor as likely as for a link, and dense reports are what
+keeps it busy: 90 receivers beside their relay and senders on two slow cores got 86 % of the frames, a fifth of each
+and 0.1 s late, for as long as it went on, and all of them whole with reports every 0.1 s."""
+
+WEARY_INTERVAL_S = 0.1
+"""Time between two reports then, in seconds."""
+
 CALM_INTERVAL_S = 0.18
 """Time between reports while calm, in seconds: every sixth frame at 30 frames/s. Well below Window.max_age_s, so that a
 missing report closes no window."""
@@ -74,6 +83,7 @@ class ReportPace:
 
     def __init__(self) -> None:
         self._reported_s = self._restless_until_s = -inf
+        self._restless_from_s = inf
         self._least_s = inf
         self._late = False
         self._quiet_from_s = inf
@@ -96,6 +106,8 @@ class ReportPace:
         """
         self._least_s = min(delay_s, self._least_s + (delay_s - self._least_s) * FORGET)
         before, self._late = self._late, delay_s > self._least_s + WAITING_S
+        if self.calm(now_s):
+            self._restless_from_s = now_s
         if not whole or (before and self._late):
             self._restless_until_s = now_s + RESTLESS_S
         elif self._late:
@@ -135,4 +147,7 @@ class ReportPace:
         return max(ABSENT_S, ABSENT * self._usual_s)
 
     def _interval_s(self, now_s: float) -> float:
-        return self._quiet_interval_s if self.calm(now_s) else REPORT_INTERVAL_S
+        if self.calm(now_s):
+            return self._quiet_interval_s
+        weary = now_s - self._restless_from_s >= WEARY_AFTER_S
+        return WEARY_INTERVAL_S if weary else REPORT_INTERVAL_S
