@@ -35,13 +35,14 @@ from models.hierarchical.codec import Codec
 from models.hierarchical.int8 import CLIPPED
 from models.hierarchical.transforms import PRECISION_MIN, Block
 
-LINEAR = ("/l8/", "/ldc/", "/l16/", "/l32/")
-"""Node names of analysis' linear pyramid: never quantised."""
-
 DELICATE = ("/d4/",)
 """Convolutions of synthesis that stay in float32, as every `Pointwise` does: stride 4's, whose errors land in the
 picture as they are. With them, what takes in latents (whose range is wide) and the steps up in int8, quality 1 lost
 0.40 dB on four validation pictures, without 0.14 dB."""
+
+BANDS = (0, 4, 8, 1, 2, 3, 5, 6, 7, 9, 10, 11)
+"""Of three colours' four bands at stride 16, one colour's behind another's: those that come from stride 32 first, then
+the other nine."""
 
 
 def first(x: Tensor) -> Tensor:
@@ -167,18 +168,19 @@ def living(stage: nn.Sequential) -> tuple[Tensor, nn.ModuleList]:
             blocks[-1].b.bias.data += block.b.bias.detach()
         else:
             bias += block.b.bias.detach()
-    return bias, nn.ModuleList(PlainBlock(block) for block in blocks)
+    return bias, nn.ModuleList(LastBlock(block) for block in blocks)
 
 
-class PlainBlock(nn.Module):
-    """`LastBlock` that nothing scales."""
+class LastBlock(nn.Module):
+    """`Block` with channels last outside its convolutions."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.dw, self.a, self.b = block.dw, block.a, block.b
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + last(self.b(torch.relu(self.a(self.dw(first(x))))))
+    def forward(self, x: Tensor, scales: Scales | None = None) -> Tensor:
+        y = first(x if scales is None else x * scales.take(self.dw.in_channels))
+        return x + last(self.b(torch.relu(self.a(self.dw(y)))))
 
 
 class AnalysisGraph(nn.Module):
@@ -196,20 +198,14 @@ class AnalysisGraph(nn.Module):
         bias[c8 + 3 :] += bias8
         self.split = (c8, c8 + 3)
         self.enter = Gather(filters, bias)
-        # Each colour's first band goes down: these first, then the other nine.
-        bands = torch.tensor([0, 4, 8, 1, 2, 3, 5, 6, 7, 9, 10, 11])
-        self.bands16, self.bands32 = Gather(ungrouped(a.l16)[bands]), Gather(ungrouped(a.l32))
+        self.bands16, self.bands32 = Gather(ungrouped(a.l16)[list(BANDS)]), Gather(ungrouped(a.l32))
         (bias16, self.e16), (bias32, self.e32) = living(a.e16), living(a.e32)
         self.down16, self.down32 = Gather(a.e16[0].weight, bias16), Gather(a.e32[0].weight, bias32)
-        # The pyramid reaches the first channels of a level only.
-        reached = a.l32.out_channels, 9, c8
-        self.y, self.rest = (
-            nn.ModuleList(
-                Pointwise(y.weight[part], y.bias[part])
-                for y, n in zip(a.y, reached, strict=True)
-                for part in [slice(n) if first_ones else slice(n, None)]
-            )
-            for first_ones in (True, False)
+        # The pyramid reaches the first channels of a level; a network finds the `rest` alone.
+        pairs = list(zip(a.y, (a.l32.out_channels, 9, c8), strict=True))
+        self.y = nn.ModuleList(Pointwise(y.weight[:n], y.bias[:n]) for y, n in pairs)
+        self.rest = nn.ModuleList(
+            Pointwise(y.weight[n:], y.bias[n:]) if n < y.out_channels else nn.Identity() for y, n in pairs
         )
 
     def forward(self, image: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,22 +226,10 @@ class AnalysisGraph(nn.Module):
         found = []
         for x, y, rest, known, n in zip((f32, f16, f8), self.y, self.rest, linear, self.latents, strict=True):
             z = y(x) + known
-            if rest.bias is not None and len(rest.bias):
+            if isinstance(rest, Pointwise):
                 z = torch.cat([z, rest(x)], 3)
             found.append(z * of.take(n))
         return tuple(found)
-
-
-class LastBlock(nn.Module):
-    """`Block` with channels last outside its convolutions."""
-
-    def __init__(self, block: Block) -> None:
-        super().__init__()
-        self.dw, self.a, self.b = block.dw, block.a, block.b
-
-    def forward(self, x: Tensor, scales: Scales) -> Tensor:
-        y = first(x * scales.take(self.dw.in_channels))
-        return x + last(self.b(torch.relu(self.a(self.dw(y)))))
 
 
 class SynthesisGraph(nn.Module):
@@ -257,9 +241,7 @@ class SynthesisGraph(nn.Module):
         s = copy.deepcopy(model.synthesis)
         self.latents = model.config.latents
         self.s32, self.s16 = Spread.of_transposed(s.s32), Spread.of_transposed(s.s16)
-        # Of each colour's four bands the first comes from below: here they come first, then the other nine.
-        bands = torch.tensor([0, 4, 8, 1, 2, 3, 5, 6, 7, 9, 10, 11])
-        self.s16.mix.weight.data = self.s16.mix.weight.data[bands]
+        self.s16.mix.weight.data = self.s16.mix.weight.data[list(BANDS)]
         order = torch.arange(48).view(3, 4, 4).permute(1, 2, 0).reshape(-1)
         # 1/2 for pixels that are 0 in the middle, and 1/2 of a level for rounding, since a cast cuts off.
         level = (255 * (s.out.bias[order] + 0.5) + 0.5).detach()
@@ -384,13 +366,13 @@ class Feeds(CalibrationDataReader):
 
 
 def quantise(source: Path, target: Path, feeds: Iterable[dict[str, np.ndarray]]) -> None:
-    """Static int8 of every convolution that is neither LINEAR nor DELICATE; weights of 7 bits per channel, so that CPUs
+    """Static int8 of every convolution that is not DELICATE; weights of 7 bits per channel, so that CPUs
     without VNNI do not saturate."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
         graph = onnx.load(ready).graph
-        spared = [n.name for n in graph.node if any(part in n.name for part in LINEAR + DELICATE)]
+        spared = [n.name for n in graph.node if any(part in n.name for part in DELICATE)]
         quantize_static(
             str(ready),
             str(target),

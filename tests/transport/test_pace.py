@@ -7,6 +7,8 @@ from layercast.transport.pace import (
     REPORT_INTERVAL_S,
     RESTLESS_S,
     WAITING_S,
+    WEARY_AFTER_S,
+    WEARY_INTERVAL_S,
     ReportPace,
 )
 
@@ -89,3 +91,19 @@ def test_when_no_frame_follows_a_report_is_due_all_the_same():
     receiver.run(62)
     wait_s = receiver.pace.due_s(receiver.now_s) - receiver.reports[-1]
     assert CALM_INTERVAL_S < wait_s < 2 * CALM_INTERVAL_S
+
+
+def test_what_stays_late_is_reported_less_densely():
+    receiver = Receiver()
+    receiver.run(63)
+    receiver.run(1, delay_s=LATE_S)
+    # The way does not get longer all the time: it would be got used to.
+    dense = receiver.run(int(WEARY_AFTER_S / FRAME_S) - 2, delay_s=0.3)
+    assert dense == int(WEARY_AFTER_S / FRAME_S) - 2, "every frame at first"
+    weary = receiver.run(90, delay_s=0.3)
+    assert weary <= 90 * FRAME_S / WEARY_INTERVAL_S + 2
+    assert weary >= 90 * FRAME_S / (WEARY_INTERVAL_S + FRAME_S) - 2
+    receiver.run(120)
+    assert receiver.pace.calm(receiver.now_s)
+    receiver.run(1, delay_s=0.3)
+    assert receiver.run(20, delay_s=0.3) == 20, "after a calm, news are dense again"
