@@ -103,7 +103,18 @@ def test_what_stays_late_is_reported_less_densely():
     weary = receiver.run(90, delay_s=0.3)
     assert weary <= 90 * FRAME_S / WEARY_INTERVAL_S + 2
     assert weary >= 90 * FRAME_S / (WEARY_INTERVAL_S + FRAME_S) - 2
+    assert receiver.run(20, delay_s=0.35) == 20, "later still is news"
     receiver.run(120)
     assert receiver.pace.calm(receiver.now_s)
     receiver.run(1, delay_s=0.3)
     assert receiver.run(20, delay_s=0.3) == 20, "after a calm, news are dense again"
+
+
+def test_what_wanders_by_much_is_no_news():
+    receiver = Receiver()
+    receiver.run(63)
+    for _ in range(60):
+        receiver.run(1, delay_s=0.2)
+        receiver.run(1, delay_s=0.4)
+    reports = sum(receiver.run(1, delay_s=0.2) + receiver.run(1, delay_s=0.4) for _ in range(45))
+    assert reports <= 90 * FRAME_S / WEARY_INTERVAL_S + 2
