@@ -20,25 +20,21 @@ REPORT_INTERVAL_S = 0.02
 30 frames/s: with one per 0.05 s a step of the link from 3 to 0.6 Mbit/s made frames up to 0.8 s late, now 0.65 s
 (docs/control.md)."""
 
-WEARY_AFTER_S = 2.0
-"""Restless for so long without a pause, and usually later by WEARY_S, reports are less dense, seconds: longer than an
-allocator takes to find what a link carries. What is so late then waits for a processor, not for a link, and dense
-reports are what keeps it busy: 90 receivers beside their relay and senders on two slow cores got 86 % of the frames, a
-fifth of each and 0.1 s late, for as long as it went on, and all of them whole with reports every 0.1 s."""
-
 WEARY_S = 0.07
-"""Later than the quickest of late by more than an allocator lets wait on a link that it has found, in the mean."""
+"""Usually later than the quickest of late by this, in seconds, more than an allocator lets wait on a link that it has
+found, a restless receiver's frames wait for a processor, and dense reports are what keeps it busy: 90 receivers beside
+their relay and senders on two slow cores got 86 % of the frames, a fifth of each and 0.1 s late, for as long as it went
+on, and all of them whole with reports every 0.1 s."""
+
+WEARY_AFTER_S = 2.0
+"""For so long on one side of it, seconds, before reports become less dense or dense again: longer than an allocator
+takes to find what a link carries after a change."""
 
 WEARY_INTERVAL_S = 0.1
-"""Time between two reports then, in seconds..."""
+"""Time between two reports then, in seconds."""
 
-SUDDEN = 4.0
-"""... until a frame is later than usual by so many times what delays differ from the usual one (as RFC 6298 has it for
-round trips), and by WAITING_S: a full link that becomes narrower. Without it a step from 3 to 0.6 Mbit/s made twice as
-many frames late."""
-
-USUAL_DELAY, USUAL_DIFFERENCE = 1 / 8, 1 / 4
-"""By these shares of the difference, per frame, the usual delay and the usual difference follow the present ones."""
+USUAL_DELAY = 1 / 8
+"""By this share of the difference, per frame, the usual delay follows the present one."""
 
 CALM_INTERVAL_S = 0.18
 """Time between reports while calm, in seconds: every sixth frame at 30 frames/s. Well below Window.max_age_s, so that a
@@ -94,9 +90,9 @@ class ReportPace:
 
     def __init__(self) -> None:
         self._reported_s = self._restless_until_s = -inf
-        self._restless_from_s = inf
         self._delay_s: float | None = None
-        self._difference_s = 0.0
+        self._turning_s = inf
+        self._weary = False
         self._least_s = inf
         self._late = False
         self._quiet_from_s = inf
@@ -119,9 +115,7 @@ class ReportPace:
         """
         self._least_s = min(delay_s, self._least_s + (delay_s - self._least_s) * FORGET)
         before, self._late = self._late, delay_s > self._least_s + WAITING_S
-        sudden = self._sudden(delay_s)
-        if sudden or self.calm(now_s):
-            self._restless_from_s = now_s
+        self._learn(now_s, delay_s)
         if not whole or (before and self._late):
             self._restless_until_s = now_s + RESTLESS_S
         elif self._late:
@@ -156,15 +150,15 @@ class ReportPace:
         self._reported_s = now_s
         self._frames = self._bytes = 0
 
-    def _sudden(self, delay_s: float) -> bool:
-        """Whether a frame is much later than those before it; from then on it is one of them."""
+    def _learn(self, now_s: float, delay_s: float) -> None:
+        """What delay is usual, and whether it has been too long for long."""
         if self._delay_s is None:
             self._delay_s = delay_s
-        more_s = delay_s - self._delay_s
-        sudden = more_s > max(WAITING_S, SUDDEN * self._difference_s)
-        self._difference_s += (abs(more_s) - self._difference_s) * USUAL_DIFFERENCE
-        self._delay_s += more_s * USUAL_DELAY
-        return sudden
+        self._delay_s += (delay_s - self._delay_s) * USUAL_DELAY
+        if (self._delay_s - self._least_s > WEARY_S) == self._weary:
+            self._turning_s = now_s
+        elif now_s - self._turning_s >= WEARY_AFTER_S:
+            self._weary, self._turning_s = not self._weary, now_s
 
     @property
     def _absent_s(self) -> float:
@@ -173,6 +167,4 @@ class ReportPace:
     def _interval_s(self, now_s: float) -> float:
         if self.calm(now_s):
             return self._quiet_interval_s
-        late_s = 0.0 if self._delay_s is None else self._delay_s - self._least_s
-        weary = late_s > WEARY_S and now_s - self._restless_from_s >= WEARY_AFTER_S
-        return WEARY_INTERVAL_S if weary else REPORT_INTERVAL_S
+        return WEARY_INTERVAL_S if self._weary else REPORT_INTERVAL_S
