@@ -9,11 +9,9 @@ run's own synthesis, in 8 bits. The shipped codec goes on from the same run. It 
 from __future__ import annotations
 
 import argparse
-import json
 
 import torch
 from models.hierarchical.codec import Codec
-from models.hierarchical.config import Config
 
 from benchmarks import ours, pictures, results
 from layercast.bench.metrics import psnr
@@ -25,9 +23,7 @@ def main() -> None:
     ap.add_argument("--checkpoint", required=True, help="of a `--transforms` run")
     args = ap.parse_args()
     chosen = pictures.chosen(args)
-    state = torch.load(args.checkpoint, weights_only=True, map_location="cpu")
-    model = Codec(Config.from_json(json.loads(state["config"])))
-    model.load_state_dict(state["average"])
+    model, _ = Codec.of_checkpoint(args.checkpoint)
     model.eval().requires_grad_(False)
     rows = []
     for quality in ours.QUALITIES:

@@ -36,7 +36,6 @@ from models.hierarchical.config import (
     SCALE_LOG_STEP,
     SCALE_MIN,
     SCALE_ROWS,
-    Config,
 )
 from models.training.data import crops
 
@@ -277,9 +276,7 @@ def main() -> None:
         "--npu", type=int, nargs=2, metavar=("H", "W"), help="also write fixed-shape QDQ transforms"
     )
     o = ap.parse_args()
-    state = torch.load(o.checkpoint, weights_only=True, map_location="cpu")
-    model = Codec(Config.from_json(json.loads(state["config"])))
-    model.load_state_dict(state["average"])
+    model, state = Codec.of_checkpoint(o.checkpoint)
     model.set_exact(True)
     model.eval().requires_grad_(False)
 

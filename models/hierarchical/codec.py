@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +95,14 @@ class Codec(nn.Module):
         """Run the exact prior on its integer grids (quantisation-aware) or in floats."""
         self.exact = exact
         set_exact(self, exact)
+
+    @classmethod
+    def of_checkpoint(cls, path: str | Path) -> tuple[Codec, dict[str, Any]]:
+        """The codec with a training run's averaged weights, on the CPU, and all that the run's file holds."""
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        model = cls(Config.from_json(json.loads(state["config"])))
+        model.load_state_dict(state["average"])
+        return model, state
 
     def log_gain(self, q: Tensor) -> Tensor:
         low, high = self.config.log_gain(0.0), self.config.log_gain(1.0)

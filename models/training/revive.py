@@ -11,7 +11,6 @@ so that the network goes on from where it is.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from models.export.dead import dead_units, transform_blocks
 from models.hierarchical.codec import Codec
-from models.hierarchical.config import Config
 from models.hierarchical.transforms import Block
 
 
@@ -41,9 +39,7 @@ def main() -> None:
     ap.add_argument("--out", required=True, type=Path)
     ap.add_argument("--blocks", nargs="*", help="names, as they are printed; all with dead units by default")
     o = ap.parse_args()
-    state = torch.load(o.checkpoint, weights_only=True, map_location="cpu")
-    model = Codec(Config.from_json(json.loads(state["config"])))
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state["average"].items()})
+    model, state = Codec.of_checkpoint(o.checkpoint)
     dead = dead_units(model, o.data)
     for name, block in transform_blocks(model).items():
         print(f"{name}: {int(dead[name].sum())} of {len(dead[name])} units dead")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from tests.runtime.graphs import ALL, GraphBuilder
 
 from layercast.errors import ModelError
 from layercast.runtime import SessionOptions
@@ -13,31 +13,16 @@ from layercast.runtime.programs import INSTRUCTIONS, ProgramNetwork, Unsupported
 from layercast.runtime.session import Session
 
 pytestmark = pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
-ALL = pytest.mark.parametrize("instructions", list(INSTRUCTIONS) or ["none"])
 
 
-class Builder:
+class Builder(GraphBuilder):
     """A graph of float32 operations, channels last."""
 
     def __init__(self, seed: int = 5) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self.inputs: list[onnx.ValueInfoProto] = []
-        self.outputs: list[onnx.ValueInfoProto] = []
-
-    def constant(self, array: np.ndarray) -> str:
-        self.constants.append(numpy_helper.from_array(array, f"k{len(self.constants)}"))
-        return self.constants[-1].name
-
-    def op(self, kind: str, *names: str, **attributes: object) -> str:
-        out = f"n{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(names), [out], **attributes))
-        return out
+        super().__init__(seed)
 
     def input(self, name: str, channels: int, kind: int = TensorProto.FLOAT) -> str:
-        shape = [1, f"{name}_h", f"{name}_w", channels]
-        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        self.declare_input(name, channels, kind)
         return name
 
     def vector(self, name: str, size: int) -> str:
@@ -46,7 +31,7 @@ class Builder:
 
     def output(self, value: str, name: str, kind: int = TensorProto.FLOAT) -> None:
         self.nodes.append(helper.make_node("Identity", [value], [name]))
-        self.outputs.append(helper.make_tensor_value_info(name, kind, [f"{name}{i}" for i in range(4)]))
+        self.declare_output(name, kind)
 
     def weights(self, *shape: int) -> np.ndarray:
         return self.rng.normal(0, 0.3, shape).astype(np.float32)
@@ -112,10 +97,7 @@ class Builder:
         return self.op("Conv", x, w, b, kernel_shape=[side] * 2, pads=[side // 2] * 4, group=groups)
 
     def model(self) -> bytes:
-        graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.constants)
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-        made.ir_version = 8
-        data: bytes = made.SerializeToString()
+        data: bytes = self.made().SerializeToString()
         return data
 
 

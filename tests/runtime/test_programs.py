@@ -11,6 +11,7 @@ import onnx
 import pytest
 from models.export.reference import evaluate
 from onnx import TensorProto, helper, numpy_helper
+from tests.runtime.graphs import ALL, GraphBuilder
 
 from layercast.errors import ModelError
 from layercast.runtime import SessionOptions
@@ -20,39 +21,21 @@ from layercast.runtime.programs.packing import grouped_steps
 from layercast.runtime.session import Session
 
 compiled = pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
-ALL = pytest.mark.parametrize("instructions", list(INSTRUCTIONS) or ["none"])
 
 
-class Builder:
+class Builder(GraphBuilder):
     """A graph of QLinearConv and the like; tensors are uint8 with zero point 128."""
 
     def __init__(self, seed: int = 3) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self.inputs: list[onnx.ValueInfoProto] = []
-        self.outputs: list[onnx.ValueInfoProto] = []
-
-    def constant(self, array: np.ndarray) -> str:
-        self.constants.append(numpy_helper.from_array(array, f"k{len(self.constants)}"))
-        return self.constants[-1].name
-
-    def op(self, kind: str, *names: str, **attributes: object) -> str:
-        out = f"n{len(self.nodes)}"
-        domain = "com.microsoft" if kind in ("QLinearAdd", "QLinearMul") else ""
-        self.nodes.append(helper.make_node(kind, list(names), [out], domain=domain, **attributes))
-        return out
+        super().__init__(seed)
 
     def input(self, name: str, channels: int) -> str:
-        shape = [1, f"{name}_h", f"{name}_w", channels]
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+        self.declare_input(name, channels, TensorProto.UINT8)
         return self.op("Transpose", name, perm=[0, 3, 1, 2])
 
     def output(self, value: str, name: str) -> None:
         self.nodes.append(helper.make_node("Transpose", [value], [name], perm=[0, 2, 3, 1]))
-        self.outputs.append(
-            helper.make_tensor_value_info(name, TensorProto.UINT8, [f"{name}{i}" for i in range(4)])
-        )
+        self.declare_output(name, TensorProto.UINT8)
 
     def grid(self) -> tuple[str, str]:
         return self.constant(np.array(1 / 16, np.float32)), self.constant(np.array(128, np.uint8))
@@ -77,13 +60,6 @@ class Builder:
     def add(self, a: str, b: str) -> str:
         return self.op("QLinearAdd", a, *self.grid(), b, *self.grid(), *self.grid())
 
-    def model(self) -> onnx.ModelProto:
-        graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.constants)
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-        made = helper.make_model(graph, opset_imports=opsets)
-        made.ir_version = 8
-        return made
-
 
 def block(channels: int, outputs: int, extreme: bool = False) -> onnx.ModelProto:
     """A filter, a mixing of it with its input, and a sum."""
@@ -99,7 +75,7 @@ def block(channels: int, outputs: int, extreme: bool = False) -> onnx.ModelProto
     mixed = b.convolution(b.op("Concat", filtered, x, axis=1), weights(outputs, 2 * channels, 1, 1))
     again = b.convolution(x, weights(outputs, channels, 1, 1))
     b.output(b.add(mixed, again), "y")
-    return b.model()
+    return b.made()
 
 
 def picture(channels: int, h: int, w: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -146,7 +122,7 @@ def test_biases_that_a_call_gives(instructions: str) -> None:
         made = b.convolution(x, b.rng.integers(-20, 21, shape), groups=groups)
         b.nodes[-1].input[8] = given
         b.output(made, name)
-    model = b.model()
+    model = b.made()
     network = ProgramNetwork(model.SerializeToString(), "biases", 1, instructions)
     session = Session(model.SerializeToString(), "biases", SessionOptions("CPU", optimise=False))
     for seed in range(3):
@@ -216,7 +192,7 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
 def test_inputs_of_sizes_that_do_not_meet_are_refused() -> None:
     b = Builder()
     b.output(b.add(b.input("x", 8), b.input("z", 8)), "y")
-    network = ProgramNetwork(b.model().SerializeToString(), "sum", 1, next(iter(INSTRUCTIONS)))
+    network = ProgramNetwork(b.made().SerializeToString(), "sum", 1, next(iter(INSTRUCTIONS)))
     a, c = picture(8, 3, 3)["x"], picture(8, 3, 4)["x"]
     with pytest.raises(ModelError, match="sizes"):
         network.run({"x": a, "z": c})
@@ -229,7 +205,7 @@ def test_a_graph_that_no_program_can_do_runs_in_onnx_runtime() -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.full((8, 16, 1, 1), 127, np.int8), tensor.name))
     other = Builder()
     other.output(other.op("MaxPool", other.input("x", 8), kernel_shape=[1, 1]), "y")
-    for model in (wide.SerializeToString(), other.model().SerializeToString()):
+    for model in (wide.SerializeToString(), other.made().SerializeToString()):
         with pytest.raises(Unsupported):
             ProgramNetwork(model, "g", 1, next(iter(INSTRUCTIONS)))
         assert isinstance(load_network(model, "g", SessionOptions("CPU")), Session)

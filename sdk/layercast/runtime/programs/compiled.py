@@ -26,6 +26,9 @@ ARRAYS = ("weights", "bias", "scale", "steps", "groups")
 LANES = 16
 """Channels that are computed together; tensors of a program are filled up to a multiple of it."""
 
+MOST_STEPS = 6
+"""Of four inputs each, whose products are summed in int16 first."""
+
 REACH = 2
 """Of a 5x5 filter, on each side."""
 

@@ -42,6 +42,9 @@ from layercast.runtime.programs.parts import (
     Weights,
 )
 
+COPIES = {UINT8: "copy", FLOAT32: "copy_floats"}
+"""Kinds of steps that move what is there."""
+
 FEW = 16
 """Runs of so many channels are copied together before they are mixed; longer ones are mixed one after the other."""
 
@@ -155,9 +158,7 @@ class Program:
         return self._constants[name]
 
     def _step(self, kind: str, channels: int, sources: list[View], **rest: Any) -> View:
-        dtype = FLOAT32 if kind in ("matmul", "filter", "weigh", "to_floats", "accumulate") else UINT8
-        if kind == "copy" and sources[0].dtype != UINT8:
-            kind, dtype = "copy_floats", FLOAT32
+        dtype = FLOAT32 if kind in ("matmul", "filter", "weigh", "accumulate") else UINT8
         to = View(Buffer(channels, dtype=dtype), 0, channels)
         self.steps.append(Step(kind, to, sources, **rest))
         return to
@@ -166,16 +167,18 @@ class Program:
         """The value in one buffer."""
         if len(value) == 1:
             return value[0]
-        to = Buffer(sum(v.channels for v in value), dtype=value[0].dtype)
-        kind = "copy" if to.dtype == UINT8 else "copy_floats"
-        begin = 0
+        return self._moved(COPIES[value[0].dtype], value, value[0].dtype)
+
+    def _moved(self, kind: str, value: list[View], dtype: np.dtype[Any]) -> View:
+        """What a step of this kind makes of each part of the value, in one buffer."""
+        to, begin = Buffer(sum(v.channels for v in value), dtype=dtype), 0
         for view in value:
             self.steps.append(Step(kind, View(to, begin, view.channels), [view]))
             begin += view.channels
         return View(to, 0, to.channels)
 
     def _copied(self, view: View) -> View:
-        return self._step("copy", view.channels, [view])
+        return self._moved(COPIES[view.dtype], [view], view.dtype)
 
     def _product(self, value: Value | None) -> Step | None:
         """The matrix product that makes a value, if nothing else reads it and it is not finished: it may become
@@ -222,7 +225,7 @@ class Program:
         parts = [View(to, 0, run, side, row) for row in range(side)]
         product = self._product([view])
         if product is None or product.matrix is None or product.bias is None:
-            kind = "copy" if view.dtype == UINT8 else "copy_floats"
+            kind = COPIES[view.dtype]
             self.steps += [Step(kind, part, [view.part(i * run, run)]) for i, part in enumerate(parts)]
             return [View(to, 0, to.channels)]
         self.steps.remove(product)  # it writes each row of the tile where it belongs
@@ -308,11 +311,7 @@ class Program:
             return [self._step("to_bytes", value.view.channels, [value.view])]
         if not isinstance(value, list) or dtype != FLOAT32 or any(v.dtype != UINT8 for v in value):
             raise Unsupported("a cast of anything but bytes")
-        to, begin = Buffer(sum(v.channels for v in value), dtype=FLOAT32), 0
-        for view in value:
-            self.steps.append(Step("to_floats", View(to, begin, view.channels), [view]))
-            begin += view.channels
-        return [View(to, 0, to.channels)]
+        return [self._moved("to_floats", value, FLOAT32)]
 
     def _sum(self, names: list[str], attributes: dict[str, Any]) -> Value:
         """A bias, or a residual, of which one is a product or a convolution that nothing else reads."""
@@ -330,14 +329,13 @@ class Program:
                     return self._tensor(one)
             if isinstance(value, Quantised) and value.view.channels % 4 == 0:
                 source = self._together(self._tensor(one))
-                scale = np.full(source.channels, value.scale, np.float32)
                 return [
                     self._step(
                         "accumulate",
                         source.channels,
                         [value.view, source],
                         zero=value.zero,
-                        arrays=_scale(source.channels, scale),
+                        arrays=_scale(source.channels, value.scale),
                     )
                 ]
         raise Unsupported("a sum without a product")
@@ -372,16 +370,9 @@ class Program:
     def _quantise(self, names: list[str], attributes: dict[str, Any]) -> Value:
         value, scale, zero = self._values[names[0]], self._number(names[1]), int(self._number(names[2]))
         if isinstance(value, Convolved):
-            convolved = value
-            return self._convolve(
-                [convolved.source.view],
-                convolved.weights,
-                (convolved.source.zero, zero),
-                (convolved.scale / scale).astype(np.float32),
-                convolved.bias,
-                None,
-                convolved.attributes,
-            )
+            zeros, per_step = (value.source.zero, zero), (value.scale / scale).astype(np.float32)
+            given = [value.source.view]
+            return self._convolve(given, value.weights, zeros, per_step, value.bias, None, value.attributes)
         source = self._together(self._tensor(names[0]))
         rest: dict[str, Any] = {"zero": zero, "arrays": _scale(source.channels, 1 / scale)}
         made = [s for s in self.steps if s.to == source and s.kind == "weigh"]
@@ -507,8 +498,8 @@ class Program:
         return whole
 
 
-def _scale(channels: int, scale: NDArray[np.float32] | float = 1.0) -> dict[str, NDArray[Any]]:
-    """Scales by channel, filled up to whole vectors."""
+def _scale(channels: int, scale: np.float32 | float = 1.0) -> dict[str, NDArray[Any]]:
+    """The same scale for every channel, filled up to whole vectors."""
     full = np.zeros(-(-channels // LANES) * LANES, np.float32)
     full[:channels] = scale
     return {"scale": full}

@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.runtime.programs.compiled import LANES
+from layercast.runtime.programs.compiled import LANES, MOST_STEPS
 
 INT16_END = 2**15
 
-MOST_STEPS = 6
-"""In a group."""
-
 UNPACKED = np.r_[0:4, 8:12, 4:8, 12:16]
 """Order of 16 channels in which convolutions compute: packing int32 to int16 leaves them in their own."""
-
 
 LINE = 64
 """Bytes of a cache line."""
@@ -50,7 +46,7 @@ def packed_pointwise(weights: NDArray[np.int8], grouped: bool) -> dict[str, NDAr
 
 
 def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
-    """Groups of up to 6 steps, the largest first, whose products two by two sum to less than 2**15.
+    """Groups of up to MOST_STEPS steps, the largest first, whose products two by two sum to less than 2**15.
 
     Args:
         block: (steps, LANES, 4) weights; inputs are 0..255.
