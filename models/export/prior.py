@@ -9,7 +9,7 @@
 and for each plane p of 1 and 2:
     coarse{p}     c*, s*, u*, g*, e* of strides 32 and 16, x16           -> centre, tilt (flat), y16
     fine{p}       x16, c* and s* of strides 32 and 16 with plane p, c8, s8, u8, g8, e8, x8 -> centre8, tilt8, y16, y8
-    follow{p}_{k} x8, r8, centre8, tilt8, g8                             -> centre8n, tilt8n
+    follow{p}_{k} x8, r8, centre8, tilt8, g8                             -> centre8n, tilt8n, once k classes are known
 
 c: known value in quarters of the present step + 128 (at stride 8 of the `signed` channels in plane 1 and 2); s: 128
 + 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v the residual so far; e: plane 0's scale index, or plane 1's
@@ -190,7 +190,7 @@ class PlaneGraphs:
         return g
 
     def follow(self, number: int) -> Graph:
-        m: Follow = self.module.follow[number - 1]
+        m: Follow = self.module.follow[self.module.known.index(number)]
         g, n = Graph(f"follow{self.plane}_{number}", self.basis), self.latents["8"]
         x = g.input("x8", m.hidden.conv.in_channels - n, STREAM)
         h = g.layer(m.hidden, g.concat([x, g.layer(m.around, g.input("r8", n, STREAM))]))
@@ -207,6 +207,6 @@ def prior_graphs(model: Codec) -> dict[str, Graph]:
     graphs = base_graphs(model.base, c.latents, basis)
     for plane, module in enumerate((model.plane1, model.plane2), 1):
         maker = PlaneGraphs(module, plane, c.latents, basis)
-        made = [maker.coarse(), maker.fine(), *(maker.follow(k) for k in range(1, module.classes))]
+        made = [maker.coarse(), maker.fine(), *(maker.follow(k) for k in module.known)]
         graphs |= {g.name: g for g in made}
     return graphs

@@ -87,9 +87,9 @@ class Codec(nn.Module):
         self.gain = nn.ParameterList([nn.Parameter(torch.zeros(1, n, 1, 1)) for n in config.latents])
         self.direct = DirectPrior(config)
         self.base = BasePrior(config)
-        (_, w16, w8), (first, second) = config.prior, config.classes
-        self.plane1 = PlanePrior(config, (w16, base_width(config)), SCALE, first)
-        self.plane2 = PlanePrior(config, (w16, w8), LOGIT, second, large=True)
+        _, w16, w8 = config.prior
+        self.plane1 = PlanePrior(config, 1, (w16, base_width(config)), SCALE)
+        self.plane2 = PlanePrior(config, 2, (w16, w8), LOGIT)
 
     def set_exact(self, exact: bool) -> None:
         """Run the exact prior on its integer grids (quantisation-aware) or in floats."""

@@ -52,6 +52,9 @@ class Config:
         signed: channels of stride 8, the first ones, whose signs the prior uses: as context, and to say which sign a
             symbol in plane 0, or one that is 0 so far, may get. The finer ones' signs are as good as random.
         classes: classes of worth of stride 8's trits in planes 1 and 2; each is a layer.
+        follow: of planes 1 and 2, how many classes are known when a network corrects what is expected of the rest.
+            Correcting before all four classes that are not their plane's first saves 0.6 % of the bits, for 7 % more
+            decoding time.
         log_lambda: natural logarithms of lambda at quality 0 and 1 (rate in bits per pixel, distortion
             lambda * 255**2 * MSE over RGB in [0, 1]).
         step_energy: final step**2 * lambda, in units of (1/255)**2 (TRAINING.md: 26).
@@ -66,6 +69,7 @@ class Config:
     groups: tuple[int, ...] = (12, 24, 72)
     signed: int = 36
     classes: tuple[int, int] = (2, 4)
+    follow: tuple[tuple[int, ...], tuple[int, ...]] = ((), (2, 3))
     log_lambda: tuple[float, float] = (math.log(0.0007), math.log(0.16))
     step_energy: float = 26.0
     knots: int = 8
@@ -73,6 +77,9 @@ class Config:
     def __post_init__(self) -> None:
         if sum(self.groups) != self.latents[2]:
             raise ValueError(f"groups {self.groups} do not add up to {self.latents[2]} channels")
+        for follow, count in zip(self.follow, self.classes, strict=True):
+            if list(follow) != sorted(set(follow)) or not set(follow) <= set(range(1, count)):
+                raise ValueError(f"{follow} are no ascending numbers of known classes, of {count}")
 
     def log_gain(self, quality: float) -> float:
         """log(1 / step) of the final plane's step at `quality` (0..1), pixels in [0, 1]."""
@@ -94,4 +101,7 @@ class Config:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Config:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        found = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        # Earlier descriptions lack it: a network before every class.
+        follow = data.get("follow", [range(1, count) for count in data["classes"]])
+        return cls(**found | {"follow": tuple(tuple(f) for f in follow)})

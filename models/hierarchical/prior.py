@@ -2,8 +2,8 @@
 
 `BasePrior` codes plane 0 level by level (stride 8 in groups of channels). A `PlanePrior` codes plane
 1's or 2's trits: those of strides 32 and 16 first; from them and from what is known when the plane begins it gives all
-of stride 8's, which sets their order of worth; and before every class of worth but the first a `Follow` corrects those
-to come by those that have come. All are made of fixed-point layers (`fixed`).
+of stride 8's, which sets their order of worth; and before some classes of worth a `Follow` corrects those to come by
+those that have come. All are made of fixed-point layers (`fixed`).
 
 A trit's distribution is the exponential family with a centre logit c and a tilt logit d:
 P(-1) : P(0) : P(+1) = exp(-d) : exp(c) : exp(d). It covers every distribution on three values, its two numbers
@@ -337,8 +337,13 @@ class Known:
 class PlanePrior(nn.Module):
     """One refinement plane's trits, from everything the earlier planes say.
 
-    Stride 8, where nine tenths of the bits are, has a second block, `wider`, and in a `large` plane (plane 2, more
-    than half of them) a hidden layer beside the first mixing and a third block.
+    Stride 8, where nine tenths of the bits are, has a second block, `wider`, and in plane 2 (more than half of them) a
+    hidden layer beside the first mixing and a third block.
+
+    Args:
+        plane: 1 or 2.
+        context: channels that the previous plane hands on, at strides 16 and 8.
+        previous: grid of what it expected of each symbol, see `Known.own`.
     """
 
     UP = (24, 16)
@@ -347,15 +352,14 @@ class PlanePrior(nn.Module):
     MIXED = 2
     """Hidden channels beside the first mixing, times the width."""
 
-    def __init__(
-        self, c: Config, context: tuple[int, int], previous: Grid, classes: int, large: bool = False
-    ) -> None:
+    def __init__(self, c: Config, plane: int, context: tuple[int, int], previous: Grid) -> None:
         super().__init__()
         (n32, n16, n8), (w32, w16, w8), k = c.latents, c.prior, c.knots
         self.mix, self.block, self.head = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.wider = FixedBlock(w8, w8 * 3 // 2)
-        self.classes, self.large, self.signed = classes, large, c.signed
-        if large:
+        self.classes, self.known = c.classes[plane - 1], c.follow[plane - 1]
+        self.large, self.signed = plane == 2, c.signed
+        if self.large:
             inputs = c.signed + n8 + context[1] + self.UP[1]
             self.apart = FixedConv(inputs, self.MIXED * w8, STREAM, HIDDEN, knots=k)
             self.joined = FixedConv(self.MIXED * w8, w8, HIDDEN, STREAM)
@@ -372,7 +376,7 @@ class PlanePrior(nn.Module):
         self.wider16 = FixedBlock(w16, 2 * w16)
         self.learn = FixedConv(w16 + 2 * n16 + self.UP[0], w16, STREAM, STREAM)
         self.learned = FixedBlock(w16, w16)
-        self.follow = nn.ModuleList([Follow(w8, n8) for _ in range(classes - 1)])
+        self.follow = nn.ModuleList([Follow(w8, n8) for _ in self.known])
 
     def coarse(
         self, known: list[Known], context16: Tensor, basis: Tensor
@@ -430,10 +434,12 @@ class PlanePrior(nn.Module):
         """
         number = (place * self.classes).ceil() - 1
         known, start = torch.zeros_like(digit), Trits(start.centre.detach(), start.tilt.detach(), start.exact)
-        for i, follow in enumerate(self.follow):
+        for i in range(self.classes - 1):
             known = known + surprise(digit, logs, size) * (number == i)
-            later = follow(x, known, start, size).log_probabilities()
-            logs = torch.where(number > i, later, logs)
+            if i + 1 in self.known:
+                follow = self.follow[self.known.index(i + 1)]
+                later = follow(x, known, start, size).log_probabilities()
+                logs = torch.where(number > i, later, logs)
         return logs
 
 

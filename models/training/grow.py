@@ -1,4 +1,5 @@
-"""Weights of a smaller codec in a larger one: more latents at stride 8 go on from what fewer have learned."""
+"""Weights of one codec in another: more latents at stride 8 go on from what fewer have learned, fewer corrections
+within a plane are left of more."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from models.training.muon import EXACT_PRIORS
 
 
 def take_in(model: Codec, weights: dict[str, Tensor], config: Config) -> None:
-    """Load `weights` of a codec with `config` into `model`, whose stride 8 may have more latents or fewer signed ones.
+    """Load `weights` of a codec with `config` into `model`, whose stride 8 may have more latents or fewer signed ones,
+    and whose planes may lack corrections.
 
     What exists in both is copied. New inputs of old outputs get weight zero, so that these start as they were; new
     outputs stay as they were initialised, those of the exact prior start as the finest old one is.
@@ -20,7 +22,10 @@ def take_in(model: Codec, weights: dict[str, Tensor], config: Config) -> None:
         ValueError: the two differ in anything else.
     """
     state = model.state_dict()
-    for name, old in weights.items():
+    for old_name, old in weights.items():
+        name = renamed(old_name, config, model.config)
+        if name is None:
+            continue
         new = state.get(name)
         if new is None and ".offset." in name:
             continue  # of a group without signed channels now
@@ -41,6 +46,16 @@ def take_in(model: Codec, weights: dict[str, Tensor], config: Config) -> None:
             grown[rows:] = grown[rows - 1]
         state[name] = grown
     model.load_state_dict(state)
+
+
+def renamed(name: str, old: Config, new: Config) -> str | None:
+    """What a weight is called in a codec whose planes have other corrections; None where this one is left out."""
+    part, *rest = name.split(".")
+    if rest[:1] != ["follow"]:
+        return name
+    plane = ("plane1", "plane2").index(part)
+    known, number = new.follow[plane], old.follow[plane][int(rest[1])]
+    return ".".join([part, "follow", str(known.index(number)), *rest[2:]]) if number in known else None
 
 
 def columns(name: str, count: int, old: Config, new: Config) -> tuple[Tensor, Tensor]:

@@ -82,10 +82,12 @@ def test_pushing_layers_one_by_one_is_decoding_them_at_once(
 def test_known_trits_change_what_is_expected_of_later_ones(
     codec: HierarchicalCodec, photo: NDArray[np.uint8], plane: int
 ) -> None:
-    """Streams that part in a plane's first layer or first class of worth: what comes after is distributed otherwise."""
+    """Streams that part in a plane's first layer, or in a class of worth after which a network corrects what is
+    expected: what comes after is distributed otherwise."""
     frame = codec.encode(photo, 0.8)
     first = parts(codec) + sum(count + 1 for count in codec.model.classes[: plane - 1])
-    for parting in (first, first + 1):
+    assert codec.model.follow == ((), (2, 3))
+    for parting in (first, *(first + known for known in codec.model.follow[plane - 1])):
         rows = []
         for told in (True, False):
             walk = Walk(codec.model, (CROP[0] // 32, CROP[1] // 32), frame.picture.quality_index)

@@ -35,11 +35,11 @@ def inputs(seed: int) -> dict[str, Any]:
     return found
 
 
-def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[np.ndarray]]:
-    i = i | other
+def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[kernels.Ranked]]:
+    i = {"energy": i["bytes"].astype(np.float32) / 8} | i | other
     logits, order = (i["centre"], i["tilt"]), (i["order"], i["bits"])
     return kernels.rank(
-        logits, i["table"], i["weights"], order, KINDS, i.get("count", 4), i.get("threads", 1)
+        logits, i["table"], i["weights"], order, i["energy"], KINDS, i.get("count", 4), i.get("threads", 1)
     )
 
 
@@ -63,8 +63,8 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     return [
         kernels.row_keys_at(i["at"], i["centre"], i["tilt"], i["table"], moved),
         moved,
-        *(x for keys, classes in ranks for x in (keys, *classes)),
-        np.array(kernels.total(i["at"], keys, i["weights"], i["bytes"].astype(np.float32) / 8)),
+        *(x for keys, classes in ranks for x in (keys, *(y for c in classes for y in (c.at, c.keys)))),
+        np.array([[c.total for c in classes] for _, classes in ranks[:4]]),
         *kernels.digits(i["latents"], 27000),
         *kernels.digits(i["latents"], 40),
         kernels.symbols_at(i["at"], settled, keys),
@@ -98,7 +98,10 @@ def test_classes_hold_the_same_expected_bits_the_worthiest_first(
     if not compiled_too:
         monkeypatch.setattr(kernels, "_compiled", None)
     given = inputs(3)
-    keys, classes = ranked(given)
+    keys, ranking = ranked(given)
+    classes = [class_.at for class_ in ranking]
+    for class_ in ranking:
+        np.testing.assert_array_equal(class_.keys, keys[class_.at])
     index = keys + KEYS * np.resize(given["weights"], N).astype(int)
     worth, bits = np.full(KINDS * KEYS, -1), np.zeros(KINDS * KEYS, int)
     worth[given["order"]] = np.arange(len(given["order"]))[::-1]
@@ -113,6 +116,8 @@ def test_classes_hold_the_same_expected_bits_the_worthiest_first(
         if len(better):
             assert not set(better) & set(class_)
     assert sum(map(len, classes)) == (worth[index] >= 0).sum()
+    energy = given["bytes"] / 8
+    np.testing.assert_allclose([c.total for c in ranking], [energy[index[c.at]].sum() for c in ranking])
 
 
 def test_digits_are_the_nearest_integers_in_balanced_ternary() -> None:
@@ -127,9 +132,10 @@ def test_digits_are_the_nearest_integers_in_balanced_ternary() -> None:
 
 def test_squares_are_summed_by_channel() -> None:
     values = np.array([[1, 10], [-4, -14], [3, 4.5]], np.float32)
-    whole, left = kernels.squares(values.ravel(), 2, 9)
+    whole, left, least = kernels.squares(values.ravel(), 2, 9)
     np.testing.assert_allclose(whole, [26, 316.25])
     np.testing.assert_allclose(left, [26, 1 + 16 + 4.5**2])
+    np.testing.assert_allclose(least, [0, 0.25])
 
 
 @compiled
@@ -137,7 +143,6 @@ def test_no_index_leaves_its_array() -> None:
     i = inputs(9)
     at, keys = i["at"], i["keys"][i["at"]]
     rest = i["values"], i["bytes"][: 9 * KEYS], np.zeros(N, np.int8), np.zeros(N, np.uint8)
-    floats = np.zeros(KINDS * KEYS, np.float32)
     outside = at.copy()
     outside[-1] = N
     whole = np.zeros(N, np.int32)
@@ -153,11 +158,6 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.symbols_at(at, rest[2], keys[1:]),
         lambda: kernels.settle(outside, i["symbols"], keys, rest[2]),
         lambda: kernels.settle(at, i["symbols"][1:], keys, rest[2]),
-        lambda: kernels.total(at - np.int32(N), keys, i["weights"], floats),
-        lambda: kernels.total(at, keys - np.int16(KEYS), i["weights"], floats),
-        lambda: kernels.total(at, keys, i["weights"], floats[:KEYS]),
-        lambda: kernels.total(at[1:], keys, i["weights"], floats),
-        lambda: kernels.total(at, keys, i["weights"][:0], floats),
         lambda: kernels.row_keys_at(outside, i["centre"], i["tilt"], i["table"], i["keys"]),
         lambda: kernels.row_keys_at(at, i["centre"], i["tilt"][1:], i["table"], i["keys"]),
         lambda: ranked(i, tilt=i["tilt"][1:]),
@@ -168,6 +168,7 @@ def test_no_index_leaves_its_array() -> None:
         lambda: ranked(i, order=i["order"] + KEYS),
         lambda: ranked(i, order=np.concatenate([i["order"][:-1], i["order"][:1]])),
         lambda: ranked(i, bits=i["bits"][1:]),
+        lambda: ranked(i, energy=np.zeros(KEYS, np.float32)),
         lambda: ranked(i, bits=i["bits"] - 2000),
         lambda: ranked(i, bits=i["bits"] + (1 << 20)),
         lambda: ranked(i, count=255),

@@ -17,7 +17,7 @@ from layercast.runtime.programs import INSTRUCTIONS, ProgramNetwork
 
 ZOO = resources.files("layercast.zoo") / DEFAULT_ENTRY
 CONFIG = json.loads((ZOO / "manifest.json").read_bytes())["config"]
-PRIOR_NETWORKS = prior_networks(len(CONFIG["groups"]), CONFIG["classes"])
+PRIOR_NETWORKS = prior_networks(len(CONFIG["groups"]), CONFIG["follow"])
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 SIZES = ((1, 1), (3, 2), (2, 5))
 KINDS = ("random", "all zero", "all max")

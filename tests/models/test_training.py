@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_bounds_hold_for_any_weights() -> None:
 
 def test_what_follows_a_class_is_exported_as_it_is_trained() -> None:
     torch.manual_seed(5)
-    plane = PlanePrior(SMALL, (16, 16), SCALE, 2)
+    plane = PlanePrior(SMALL, 2, (16, 16), SCALE)
     module = plane.follow[0]
     with torch.no_grad():
         for p in module.parameters():
@@ -125,7 +126,7 @@ def test_what_follows_a_class_is_exported_as_it_is_trained() -> None:
     shapes = {"x8": SMALL.prior[2], "r8": c8, "centre8": c8, "tilt8": c8}
     feeds = {n: rng.integers(0, 256, (1, 8, 8, c)).astype(np.uint8) for n, c in shapes.items()}
     feeds["g8"] = rng.integers(0, 3, (1, 8, 8, c8)).astype(np.uint8)
-    graph = PlaneGraphs(plane, 1, SMALL.latents, quality_basis(SMALL.knots)).follow(1)
+    graph = PlaneGraphs(plane, 1, SMALL.latents, quality_basis(SMALL.knots)).follow(2)
     exported = evaluate(graph.model(), feeds)
     x, known, centre, tilt = (channels_first(feeds[n]) for n in shapes)
     sign = torch.from_numpy(feeds["g8"].astype(np.float32) - 1).permute(0, 3, 1, 2)
@@ -182,7 +183,7 @@ def test_a_plane_is_exported_as_it_is_trained() -> None:
     """Also where only some channels have signs as context and a tilt of their own."""
     torch.manual_seed(7)
     assert SMALL.signed < SMALL.latents[2]
-    plane, basis = PlanePrior(SMALL, (16, 16), SCALE, 2), quality_basis(SMALL.knots)
+    plane, basis = PlanePrior(SMALL, 2, (16, 16), SCALE), quality_basis(SMALL.knots)
     with torch.no_grad():
         for p in plane.parameters():
             p.copy_(torch.randn_like(p) * 0.15)
@@ -244,6 +245,27 @@ def test_more_latents_go_on_from_what_fewer_have_learned() -> None:
         take_in(new, {"analysis.nothing": torch.zeros(3)}, few)
 
 
+def test_corrections_that_are_left_out_leave_the_others_as_they_were() -> None:
+    many = replace(SMALL, follow=((1,), (1, 2, 3)))
+    old, new = Codec(many), Codec(SMALL)
+    assert SMALL.follow == ((), (2, 3))
+    take_in(new, old.state_dict(), many)
+    for ours, theirs in zip(new.plane2.follow, list(old.plane2.follow)[1:], strict=True):
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    first = old.plane2.follow[0].centre.conv.weight.clone()
+    take_in(old, Codec(SMALL).state_dict(), SMALL)  # what there was none of stays
+    torch.testing.assert_close(old.plane2.follow[0].centre.conv.weight, first)
+
+
+def test_a_description_from_before_says_that_every_class_is_corrected() -> None:
+    described = SMALL.to_json()
+    assert Config.from_json(json.loads(json.dumps(described))) == SMALL
+    del described["follow"]
+    assert Config.from_json(json.loads(json.dumps(described))).follow == ((1,), (1, 2, 3))
+    with pytest.raises(ValueError, match="known classes"):
+        replace(SMALL, follow=((), (3, 4)))
+
+
 def test_a_known_trit_surprises_at_run_time_as_in_training() -> None:
     p = np.array([[0.1, 0.7, 0.2], [0.02, 0.9, 0.08], [0.3, 0.35, 0.35], [0.001, 0.99, 0.009]])
     tables = CdfTables.categorical(p, -1)
@@ -295,7 +317,7 @@ def test_a_run_of_the_prior_alone_moves_nothing_else(tmp_path: Path) -> None:
     assert np.isfinite(losses).all()
     moved = {k for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
     assert {k.split(".")[0] for k in moved} == set(TRAINED["prior"])
-    assert {f"plane2.follow.{i}.centre.conv.weight" for i in range(SMALL.classes[1] - 1)} <= moved
+    assert {f"plane2.follow.{i}.centre.conv.weight" for i in range(len(SMALL.follow[1]))} <= moved
     latents.refresh()
     assert len(latents.levels[2]) == 16
     assert not torch.equal(latents.levels[2][0], oldest)

@@ -134,9 +134,10 @@ static int entries(const Py_buffer *weights, Py_ssize_t n, Py_ssize_t size, int3
 }
 
 /* Class of worth of every table entry, SKIP where it is in none, from how often each occurs; the symbols of each class
- * to `sizes`. Returns 0 if an entry of `order` is outside the table or comes twice, or `bits` are out of range. */
-static int classify(const Py_buffer *order, const int64_t *bits, const uint32_t *found, Py_ssize_t size, int count,
-                    uint8_t *table, int64_t *sizes)
+ * to `sizes`, the sum of their entries in `values` to `sums`. Returns 0 if an entry of `order` is outside the table or
+ * comes twice, or `bits` are out of range. */
+static int classify(const Py_buffer *order, const int64_t *bits, const float *values, const uint32_t *found,
+                    Py_ssize_t size, int count, uint8_t *table, int64_t *sizes, double *sums)
 {
     const int64_t *entry = order->buf;
     Py_ssize_t entries = order->len / 8;
@@ -154,6 +155,7 @@ static int classify(const Py_buffer *order, const int64_t *bits, const uint32_t 
         int64_t number = so_far ? (so_far * count - 1) / all : 0;
         table[entry[e]] = (uint8_t)number;
         sizes[number] += found[entry[e]];
+        sums[number] += (double)found[entry[e]] * values[entry[e]];
     }
     return 1;
 }
@@ -166,9 +168,10 @@ typedef struct Ranking {
     const int16_t *table;
     const int32_t *begins;
     const uint8_t *classes;
-    int16_t *keys;
-    int64_t sizes[MAX_PARTS][SKIP + 1]; /* symbols of each class in each part */
-    int32_t *next[MAX_PARTS][SKIP];     /* where each part's next symbol of each class goes */
+    int16_t *keys, *by_class;               /* as the symbols lie, and class by class */
+    int32_t *at;                            /* positions, class by class */
+    int64_t sizes[MAX_PARTS][SKIP + 1];     /* symbols of each class in each part */
+    Py_ssize_t next[MAX_PARTS][SKIP];       /* where each part's next symbol of each class goes */
     uint32_t *found;                    /* how often each entry occurs, by part, twice: see `count_part` */
     Py_ssize_t positions, channels, size;
     int parts, count;
@@ -212,25 +215,28 @@ static void count_part(Ranking *r, int part)
 /* A part's symbols to their classes. */
 static void place_part(Ranking *r, int part)
 {
-    /* What is in no class is written as well, to one place that stays. */
-    int32_t nowhere, *next[256];
-    Py_ssize_t step[256] = {0};
+    /* What is in no class is written as well, to one place that stays, behind everything. */
+    Py_ssize_t next[256], step[256];
     for (int g = 0; g < 256; g++) {
-        next[g] = g < r->count ? r->next[part][g] : &nowhere;
+        next[g] = g < r->count ? r->next[part][g] : r->positions * r->channels + part;
         step[g] = g < r->count;
     }
     const Py_ssize_t end = part_begin(r, part + 1);
     for (Py_ssize_t i = part_begin(r, part); i < end; i += r->channels)
         for (Py_ssize_t c = 0; c < r->channels; c++) {
-            const uint8_t g = r->classes[r->begins[c] + r->keys[i + c]];
-            *next[g] = (int32_t)(i + c);
-            next[g] += step[g];
+            const int16_t key = r->keys[i + c];
+            const uint8_t g = r->classes[r->begins[c] + key];
+            const Py_ssize_t to = next[g];
+            r->at[to] = (int32_t)(i + c);
+            r->by_class[to] = key;
+            next[g] = to + step[g];
         }
 }
 
 /* Where each part puts its symbols: by class, and within a class in the order of the parts. */
-static void place_parts(Ranking *r, int32_t *at)
+static void place_parts(Ranking *r)
 {
+    Py_ssize_t at = 0;
     for (int part = 0; part < r->parts; part++) {
         const uint32_t *found = r->found + 2 * part * r->size;
         for (Py_ssize_t e = 0; e < r->size; e++)
@@ -243,21 +249,23 @@ static void place_parts(Ranking *r, int32_t *at)
 
 static PyObject *rank(PyObject *self, PyObject *args)
 {
-    Py_buffer b[8];
+    Py_buffer b[10];
     int inside = 0, kinds, count, threads;
     int32_t begins[MAX_CHANNELS];
     int64_t sizes[SKIP] = {0};
+    double sums[SKIP] = {0};
     uint32_t *found = NULL;
     uint8_t *classes = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*iiw*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &kinds, &count, &b[6],
-                          &b[7], &threads))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*y*iiw*w*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &kinds,
+                          &count, &b[7], &b[8], &b[9], &threads))
         return NULL;
     const int parts = threads < 1 ? 1 : threads > MAX_PARTS ? MAX_PARTS : threads;
     Py_ssize_t n = b[0].len, channels = b[3].len, ordered = b[4].len / 8, size = (Py_ssize_t)kinds * KEYS;
     int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], 2 * LOGITS, 2, "table") && fits(&b[4], ordered, 8, "order") &&
-                  fits(&b[5], ordered, 8, "bits") && fits(&b[6], n, 2, "keys") && fits(&b[7], n, 4, "out");
-    if (checked && (inside = kinds > 0 && kinds <= 256 && count > 0 && count < SKIP && n <= INT32_MAX &&
+                  fits(&b[5], ordered, 8, "bits") && fits(&b[6], size, 4, "values") && fits(&b[7], n, 2, "keys") &&
+                  fits(&b[8], n + MAX_PARTS, 4, "at") && fits(&b[9], n + MAX_PARTS, 2, "by_class");
+    if (checked && (inside = kinds > 0 && kinds <= 256 && count > 0 && count < SKIP && n <= INT32_MAX - MAX_PARTS &&
                              entries(&b[3], n, size, begins) && is_key_table(b[2].buf))) {
         found = calloc(2 * (size_t)parts * (size_t)size + (size_t)size, sizeof *found);
         classes = malloc((size_t)size);
@@ -268,7 +276,7 @@ static PyObject *rank(PyObject *self, PyObject *args)
     }
     if (checked && inside) {
         Ranking r = {.centre = b[0].buf, .tilt = b[1].buf, .table = b[2].buf, .begins = begins, .classes = classes,
-                     .keys = b[6].buf, .found = found, .positions = n / channels, .channels = channels, .size = size,
+                     .keys = b[7].buf, .at = b[8].buf, .by_class = b[9].buf, .found = found, .positions = n / channels, .channels = channels, .size = size,
                      .parts = parts, .count = count};
         uint32_t *all = found + 2 * parts * size;
         Py_BEGIN_ALLOW_THREADS
@@ -280,19 +288,24 @@ static PyObject *rank(PyObject *self, PyObject *args)
                 all[e] += of_part[e];
             }
         }
-        inside = inside && classify(&b[4], b[5].buf, all, size, count, classes, sizes);
+        inside = inside && classify(&b[4], b[5].buf, b[6].buf, all, size, count, classes, sizes, sums);
         if (inside) {
-            place_parts(&r, b[7].buf);
+            place_parts(&r);
             in_parts(&r, place_part, threads);
         }
         Py_END_ALLOW_THREADS
     }
     free(found);
     free(classes);
-    PyObject *done = finish(b, 8, checked, inside), *list = done ? PyList_New(count) : NULL;
+    PyObject *done = finish(b, 10, checked, inside), *list = done ? PyList_New(count) : NULL;
     Py_XDECREF(done);
-    for (int g = 0; list && g < count; g++)
-        PyList_SET_ITEM(list, g, PyLong_FromLongLong(sizes[g]));
+    for (int g = 0; list && g < count; g++) {
+        PyObject *pair = Py_BuildValue("Ld", (long long)sizes[g], sums[g]);
+        if (pair)
+            PyList_SET_ITEM(list, g, pair);
+        else
+            Py_CLEAR(list);
+    }
     return list;
 }
 
@@ -392,28 +405,30 @@ static PyObject *digits(PyObject *self, PyObject *args)
 
 static PyObject *squares(PyObject *self, PyObject *args)
 {
-    Py_buffer b[3];
+    Py_buffer b[4];
     float step;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*fw*w*", &b[0], &step, &b[1], &b[2]))
+    if (!PyArg_ParseTuple(args, "y*fw*w*w*", &b[0], &step, &b[1], &b[2], &b[3]))
         return NULL;
     Py_ssize_t n = b[0].len / 4, channels = b[1].len / 8;
     int checked = fits(&b[0], n, 4, "values") && fits(&b[1], channels, 8, "whole") &&
-                  fits(&b[2], channels, 8, "rest");
+                  fits(&b[2], channels, 8, "coarse") && fits(&b[3], channels, 8, "fine");
     int inside = channels > 0 && n % channels == 0;
     if (checked && inside) {
         const float *restrict values = b[0].buf, part = 1 / step;
-        double *restrict whole = b[1].buf, *restrict rest = b[2].buf;
+        double *restrict whole = b[1].buf, *restrict coarse = b[2].buf, *restrict fine = b[3].buf;
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < n; i += channels)
             for (Py_ssize_t c = 0; c < channels; c++) {
-                float x = values[i + c], left = x - ((x * part + ROUNDER) - ROUNDER) * step;
+                const float x = values[i + c];
+                const float left = x - ((x * part + ROUNDER) - ROUNDER) * step, least = x - ((x + ROUNDER) - ROUNDER);
                 whole[c] += x * x;
-                rest[c] += left * left;
+                coarse[c] += left * left;
+                fine[c] += least * least;
             }
         Py_END_ALLOW_THREADS
     }
-    return finish(b, 3, checked, inside);
+    return finish(b, 4, checked, inside);
 }
 
 static PyObject *symbols_at(PyObject *self, PyObject *args)
@@ -459,40 +474,6 @@ static PyObject *settle(PyObject *self, PyObject *args)
         Py_END_ALLOW_THREADS
     }
     return finish(b, 4, checked, inside);
-}
-
-static PyObject *total(PyObject *self, PyObject *args)
-{
-    Py_buffer b[4];
-    int inside = 0;
-    int32_t begins[MAX_CHANNELS];
-    double sum = 0;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*", &b[0], &b[1], &b[2], &b[3]))
-        return NULL;
-    Py_ssize_t n = b[0].len / 4, channels = b[2].len, size = b[3].len / 4;
-    int checked = fits(&b[0], n, 4, "at") && fits(&b[1], n, 2, "keys") && fits(&b[3], size, 4, "table");
-    if (checked && (inside = entries(&b[2], channels, size, begins))) {
-        const int32_t *at = b[0].buf;
-        const int16_t *keys = b[1].buf;
-        const float *table = b[3].buf;
-        Py_BEGIN_ALLOW_THREADS
-        inside = within(at, n, INT32_MAX) && are_keys(keys, n);
-        /* A channel is a remainder; in doubles the quotient takes a multiplication, where dividing takes ten times as
-        long: of a half more than an integer it is never so near to one that rounding matters. Four sums do not wait
-        for each other. */
-        const double inverse = 1.0 / (double)channels;
-        double sums[4] = {0, 0, 0, 0};
-        for (Py_ssize_t i = 0; i < n && inside; i++) {
-            const int32_t position = (int32_t)((at[i] + 0.5) * inverse);
-            sums[i & 3] += table[begins[at[i] - position * (int32_t)channels] + keys[i]];
-        }
-        sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        Py_END_ALLOW_THREADS
-    }
-    PyObject *done = finish(b, 4, checked, inside);
-    Py_XDECREF(done);
-    return done ? PyFloat_FromDouble(sum) : NULL;
 }
 
 static PyObject *base_keys(PyObject *self, PyObject *args)
@@ -554,11 +535,17 @@ static PyObject *place(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
     {"rank", rank, METH_VARARGS, NULL},         {"row_keys_at", row_keys_at, METH_VARARGS, NULL},
     {"contexts", contexts, METH_VARARGS, NULL}, {"learn", learn, METH_VARARGS, NULL},
-    {"settle", settle, METH_VARARGS, NULL},     {"total", total, METH_VARARGS, NULL},
-    {"digits", digits, METH_VARARGS, NULL},     {"symbols_at", symbols_at, METH_VARARGS, NULL},
-    {"squares", squares, METH_VARARGS, NULL},   {"base_keys", base_keys, METH_VARARGS, NULL},
-    {"place", place, METH_VARARGS, NULL},       {NULL, NULL, 0, NULL}};
+    {"settle", settle, METH_VARARGS, NULL},     {"digits", digits, METH_VARARGS, NULL},
+    {"squares", squares, METH_VARARGS, NULL},   {"symbols_at", symbols_at, METH_VARARGS, NULL},
+    {"place", place, METH_VARARGS, NULL},       {"base_keys", base_keys, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__kernels(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__kernels(void)
+{
+    PyObject *made = PyModule_Create(&module);
+    if (made && PyModule_AddIntConstant(made, "MAX_PARTS", MAX_PARTS))
+        Py_CLEAR(made);
+    return made;
+}

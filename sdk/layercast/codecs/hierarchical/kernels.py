@@ -6,6 +6,8 @@ contiguous; a symbol's channel is its position modulo the number of channels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,15 +53,26 @@ def row_keys_at(
     return new
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A class of worth: the positions (M,) of its symbols, ascending, their row keys (M,), and the sum of their
+    `values` (see `rank`)."""
+
+    at: NDArray[np.int32]
+    keys: NDArray[np.int16]
+    total: float
+
+
 def rank(
     logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     table: NDArray[np.int16],
     weights: NDArray[np.uint8],
     order: tuple[NDArray[np.int64], NDArray[np.int64]],
+    values: NDArray[np.float32],
     kinds: int,
     count: int,
     threads: int,
-) -> tuple[NDArray[np.int16], list[NDArray[np.int32]]]:
+) -> tuple[NDArray[np.int16], list[Ranked]]:
     """Row keys of trits, and their classes of worth, the worthiest first; every class holds the same expected bits.
 
     Args:
@@ -68,18 +81,26 @@ def rank(
         weights: (C,) channel weights, below `kinds`.
         order: (entries,) each: `weight * KEYS + key` in descending order of worth, and the expected bits of a trit of
             each, in integers up to 2**20. What is not in it is in no class.
+        values: (kinds * KEYS,) what is summed over the trits of each class, by `weight * KEYS + key`.
         kinds: how many channel weights there are.
         count: of classes.
         threads: that may share the work.
 
     Returns:
-        Keys (N,), and the positions of the trits of each class, ascending.
+        Keys (N,), and the classes.
     """
     if _compiled:
-        keys, at = np.empty(len(logits[0]), np.int16), np.empty(len(logits[0]), np.int32)
-        sizes = _compiled.rank(*logits, table, weights, *order, kinds, count, keys, at, threads)
-        ends = np.cumsum(sizes)
-        return keys, np.split(at[: ends[-1]], ends[:-1])
+        size = len(logits[0])
+        room = size + _compiled.MAX_PARTS  # for what each thread leaves out
+        keys, at, by_class = np.empty(size, np.int16), np.empty(room, np.int32), np.empty(room, np.int16)
+        found = _compiled.rank(
+            *logits, table, weights, *order, values, kinds, count, keys, at, by_class, threads
+        )
+        ranked, begin = [], 0
+        for size, total in found:
+            ranked.append(Ranked(at[begin : begin + size], by_class[begin : begin + size], total))
+            begin += size
+        return keys, ranked
     keys = row_keys(*logits, table)
     index = (keys.reshape(-1, len(weights)) + KEYS * weights.astype(np.int64)).ravel()
     entries, bits = order
@@ -88,17 +109,8 @@ def rank(
     if len(spent) and spent[-1]:
         classes[entries] = np.maximum(spent * count - 1, 0) // spent[-1]
     found = classes.take(index)
-    return keys, [np.flatnonzero(found == number).astype(np.int32) for number in range(count)]
-
-
-def total(
-    at: NDArray[np.int32], keys: NDArray[np.int16], weights: NDArray[np.uint8], table: NDArray[np.float32]
-) -> float:
-    """Sum of the table's entries at `weight * KEYS + key` over symbols at some positions (M,) with these keys."""
-    if _compiled:
-        return float(_compiled.total(at, keys, weights, table))
-    begins = weights.astype(np.int64) * KEYS
-    return float(table.take(begins.take(at % len(weights)) + keys).sum(dtype=np.float64))
+    places = [np.flatnonzero(found == number).astype(np.int32) for number in range(count)]
+    return keys, [Ranked(at, keys[at], float(values.take(index[at]).sum(dtype=np.float64))) for at in places]
 
 
 def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:
@@ -149,16 +161,19 @@ def digits(
 
 def squares(
     values: NDArray[np.float32], channels: int, step: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of squares by channel, (channels,) each: of values (N,), and of what is left when they are rounded to
-    multiples of `step`."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of squares by channel, (channels,) each: of values (N,), of what is left when they are rounded to multiples
+    of `step`, and of what is left when they are rounded to integers."""
     if _compiled:
-        sums = np.zeros(channels), np.zeros(channels)
+        sums = np.zeros(channels), np.zeros(channels), np.zeros(channels)
         _compiled.squares(values, step, *sums)
         return sums
     left = values - np.rint(values * np.float32(1 / step)) * np.float32(step)
-    whole, rest = (np.square(x.reshape(-1, channels)).sum(0, np.float64) for x in (values, left))
-    return whole, rest
+    whole, coarse, fine = (
+        np.square(x.reshape(-1, channels)).sum(0, np.float64)
+        for x in (values, left, values - np.rint(values))
+    )
+    return whole, coarse, fine
 
 
 def symbols_at(at: NDArray[np.int32], trits: NDArray[np.int8], keys: NDArray[np.int16]) -> NDArray[np.int32]:

@@ -17,16 +17,16 @@ class Meter:
     """PSNR that each layer adds, estimated without decoding: the transform is close to orthonormal.
 
     Plane 0's layers and the end of the stream are measured in the latents; what a class of trits removes is the
-    tables' expectation.
+    tables' expectation when its plane begins.
     """
 
     def __init__(self, model: Model, walk: Walk, latents: NDArray[np.float32], quality_index: int) -> None:
-        self._walk, self._latents = walk, latents
+        self._walk = walk
         step = math.exp(-model.log_gain(quality_index))
         h, w = walk.grid
         self._unit = step * step / (3.0 * h * w * STRIDE * STRIDE)
         self._weights = np.split(model.latent_energy, np.cumsum([s[3] for s in walk.shapes])[:-1])
-        removed = self._removed_by_plane_0()
+        removed, self._left = self._measured(latents)
         ends = np.cumsum([0, *(s[3] for s in walk.shapes[:2]), *model.groups]).tolist()
         self._removed = [float(removed[a:b].sum()) for a, b in itertools.pairwise(ends)]
 
@@ -35,26 +35,22 @@ class Meter:
         if self._walk.layer >= self._walk.parts:
             self._removed.append(self._walk.expected_removal())
 
-    def _removed_by_plane_0(self) -> NDArray[np.float64]:
-        """By channel of all levels."""
-        removed = []
-        for i, truth in enumerate(self._walk.levels(self._latents)):
-            flat = truth.ravel()
-            before, after = kernels.squares(flat, truth.shape[3], STEPS[0])
+    def _measured(self, latents: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+        """What plane 0 removes, by channel of all levels, and what is left when everything has come."""
+        removed, left = [], 0.0
+        for i, (truth, weight) in enumerate(zip(self._walk.levels(latents), self._weights, strict=True)):
+            flat, channels = truth.ravel(), truth.shape[3]
+            before, after, least = kernels.squares(flat, channels, STEPS[0])
             if i == 0:  # before it the picture is grey, and its grid begins at the mean
                 flat = flat - self._walk.mean * np.float32(MEAN_UNIT)
-                _, after = kernels.squares(flat, truth.shape[3], STEPS[0])
-            removed.append((before - after) * self._weights[i])
-        return np.concatenate(removed)
+                _, after, least = kernels.squares(flat, channels, STEPS[0])
+            removed.append((before - after) * weight)
+            left += float(np.dot(least, weight))
+        return np.concatenate(removed), left
 
     def gains(self) -> tuple[float, ...]:
         """PSNR in dB that each layer adds, >= 0; the first counts from a mid-grey picture."""
-        known, _ = self._walk.known()
-        left = 0.0
-        for level, truth, weight in zip(known, self._walk.levels(self._latents), self._weights, strict=True):
-            squares, _ = kernels.squares((level - truth).ravel(), len(weight), STEPS[-1])
-            left += float(np.dot(squares, weight))
-        psnr = []
+        left, psnr = self._left, []
         for removed in reversed(self._removed):
             psnr.append(-10 * math.log10(max(left * self._unit, 1e-7)))
             left += max(0.0, removed)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR
+from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR, Ranked
 from layercast.codecs.hierarchical.streams import VERSION as STREAMS_VERSION
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
@@ -30,7 +30,7 @@ DEFAULT_ENTRY = "hierarchical-1"
 
 GROUP_LETTERS = "abcdefgh"
 
-FORMAT = 5
+FORMAT = 6
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
 TRANSFORMS = ("analysis", "synthesis")
@@ -57,20 +57,22 @@ class Ranking:
         logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
         table: NDArray[np.int16],
         weights: NDArray[np.uint8],
+        energy: NDArray[np.float32],
         count: int,
         threads: int,
-    ) -> tuple[NDArray[np.int16], list[NDArray[np.int32]]]:
-        """Row keys, and positions of the trits of each class of worth, as `kernels.rank`; what is near-certain is in
-        none. In integers, so that both ends find the same."""
-        return kernels.rank(logits, table, weights, (self.order, self.bits), self.kinds, count, threads)
+    ) -> tuple[NDArray[np.int16], list[Ranked]]:
+        """Row keys, and the classes of worth with what each is expected to remove, as `kernels.rank`; what is
+        near-certain is in none. Keys and positions are found in integers, so that both ends find the same."""
+        order = self.order, self.bits
+        return kernels.rank(logits, table, weights, order, energy, self.kinds, count, threads)
 
 
-def prior_networks(groups: int, classes: tuple[int, int]) -> tuple[str, ...]:
-    """Names of the exact prior's networks for a model with so many groups of stride 8's channels in plane 0 and
-    classes of worth in planes 1 and 2."""
+def prior_networks(groups: int, follow: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Names of the exact prior's networks for a model with so many groups of stride 8's channels in plane 0, that
+    corrects what is expected of a trit in planes 1 and 2 once so many classes are known."""
     names = ["base16", *(f"base8{letter}" for letter in GROUP_LETTERS[:groups])]
-    for plane, count in enumerate(classes, 1):
-        names += [f"coarse{plane}", f"fine{plane}", *(f"follow{plane}_{k}" for k in range(1, count))]
+    for plane, numbers in enumerate(follow, 1):
+        names += [f"coarse{plane}", f"fine{plane}", *(f"follow{plane}_{k}" for k in numbers)]
     return tuple(names)
 
 
@@ -100,9 +102,10 @@ class Model:
         self.top_mean: NDArray[np.int16] = data["top_mean"]
         self.top_scale: NDArray[np.uint8] = data["top_scale"]
         self.classes: tuple[int, int] = tuple(config["classes"])
+        self.follow: tuple[tuple[int, ...], ...] = tuple(tuple(numbers) for numbers in config["follow"])
         self.groups: tuple[int, ...] = tuple(config["groups"])
         self.signed: int = config["signed"]
-        self.prior_networks = prior_networks(len(self.groups), self.classes)
+        self.prior_networks = prior_networks(len(self.groups), self.follow)
         self.biases = {name: data[f"bias_{name}"] for name in self.prior_networks if f"bias_{name}" in data}
         self.key_table = parted(data["key_table"])
         self.trit_mean: NDArray[np.float32] = data["trit_mean"]
@@ -256,12 +259,12 @@ def known_answer(model: Model) -> str:
         for letter, group in zip(GROUP_LETTERS[1:], model.groups[:-1], strict=False):
             outputs.append(model.prior(f"base8{letter}", quality, x8=x8, c8=known["8"][..., :group]))
             x8 = outputs[-1]["x8n"]
-        for plane, count in enumerate(model.classes, 1):
+        for plane, numbers in enumerate(model.follow, 1):
             coarse = model.prior(f"coarse{plane}", quality, **coarser, x16=x16)
             fine = model.prior(f"fine{plane}", quality, **both, x16=coarse["y16"], x8=x8)
             x16, x8 = fine["y16"], fine["y8"]
             outputs += [coarse, fine]
-            for k in range(1, count):
+            for k in numbers:
                 given = {"centre8": fine["centre8"], "tilt8": fine["tilt8"], "g8": rest["g8"]}
                 outputs.append(model.prior(f"follow{plane}_{k}", quality, x8=x8, r8=known["8"], **given))
         for out in outputs:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import ROW_MIRROR, ZERO
+from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR, ZERO, Ranked
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
 from layercast.entropy import CdfTables
 
@@ -104,12 +104,12 @@ class Walk:
         self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
         self._context: dict[str, NDArray[Any]] = {}
-        # Of the present plane, from plane 1 on: row keys, trits until it is complete, centre logits,
-        # places by class and surprises of stride 8, and what the fine network needs of the planes before.
+        # Of the present plane, from plane 1 on: row keys, trits until it is complete, centre logits, classes of worth
+        # and surprises of stride 8, and what the fine network needs of the planes before.
         self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
         self._centre: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._classes: list[NDArray[np.int32]] = []
+        self._classes: list[Ranked] = []
         self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._before: dict[str, NDArray[np.uint8]] = {}
 
@@ -154,17 +154,16 @@ class Walk:
 
     def expected_removal(self) -> float:
         """Distortion that the trits of the layer that `rows` described are expected to remove, in pixel units
-        times the squared final step, from the tables alone."""
-        places, keys, table = self._places, self.chosen_keys, self.model.trit_energy
-        c32, c16, _ = self.model.latents
-        top, middle, fine = np.split(self.model.channel_weight, (c32, c32 + c16))
-        if self._begin:
-            removed = kernels.total(places, keys, fine, table)
-        else:
-            below = int(np.searchsorted(places, self.bounds[1]))
-            removed = kernels.total(places[:below], keys[:below], top, table)
-            removed += kernels.total(places[below:] - np.int32(self.bounds[1]), keys[below:], middle, table)
-        step = STEPS[self.plane]
+        times the squared final step, from the tables alone and what was expected when the plane began."""
+        number, step = self._steps[self.layer][1], STEPS[self.plane]
+        if number:
+            return self._classes[number - 1].total * step * step
+        removed, first = 0.0, 0
+        for keys in self.levels(self._keys[self._coarse]):
+            channels = keys.shape[3]
+            begins = self.model.channel_weight[first : first + channels] * np.int32(KEYS)
+            removed += float(self.model.trit_energy.take(begins + keys).sum())
+            first += channels
         return removed * step * step
 
     def put(self, symbols: NDArray[np.int32]) -> None:
@@ -177,7 +176,7 @@ class Walk:
         else:
             last = number == self.model.classes[plane - 1]
             trits = self._trits[self._begin :]
-            if number and not last:
+            if number and any(number <= later for later in self.model.follow[plane - 1]):
                 known = self.value[self._fine], self.model.surprise, trits, self._surprise
                 kernels.learn(self._places, symbols, self.chosen_keys, *known)
             else:  # nothing in this plane asks how much they surprise
@@ -238,7 +237,7 @@ class Walk:
             self._enter_plane(plane)
         if number and self._networks == 1:
             self._enter_fine()
-        if number > 1:
+        if number - 1 in self.model.follow[plane - 1]:
             self._follow(number - 1)
 
     def _choose(self, number: int) -> None:
@@ -246,15 +245,14 @@ class Walk:
         if number == 0:
             coded = self.model.rankings[self.plane - 1].coded.take(self._keys[self._coarse])
             self._places, self._begin = np.flatnonzero(coded).astype(np.int32), 0
-        else:
-            self._places, self._begin = self._classes[number - 1], self.bounds[2]
-        keys = self._keys[self._begin :]
-        if number > 1:
+            self.chosen_keys = self._keys.take(self._places)
+            return
+        ranked, self._begin = self._classes[number - 1], self.bounds[2]
+        self._places, self.chosen_keys = ranked.at, ranked.keys
+        if "centre8n" in self._context:  # what was expected has been corrected since
             centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8n"))
             logits = centre, tilt, self.model.key_table
-            self.chosen_keys = kernels.row_keys_at(self._places, *logits, keys)
-        else:
-            self.chosen_keys = keys.take(self._places)
+            self.chosen_keys = kernels.row_keys_at(self._places, *logits, self._keys[self._begin :])
 
     def _known(self, part: slice, steps: int) -> dict[str, NDArray[np.uint8]]:
         """What is known of a part of the symbols, as the networks see it, by input and level.
@@ -309,12 +307,13 @@ class Walk:
         logits = out["centre8"].ravel(), out["tilt8"].ravel()
         weights = self.model.channel_weight[-self.shapes[2][3] :]
         ranking, count = self.model.rankings[plane - 1], self.model.classes[plane - 1]
-        keys, self._classes = ranking.classes(logits, self.model.key_table, weights, count, self._threads)
+        tables = self.model.key_table, weights, self.model.trit_energy
+        keys, self._classes = ranking.classes(logits, *tables, count, self._threads)
         self._keys[self._fine], self._centre[self._fine] = keys, logits[0]
         self._surprise = np.full(len(keys), ZERO, np.uint8)
 
     def _follow(self, number: int) -> None:
-        """New distributions of stride 8's trits, before class `number` (counted from 0)."""
+        """New distributions of stride 8's trits, once `number` classes are known."""
         given = {n: self._context[n] for n in ("centre8", "tilt8")}
         given |= {"x8": self._context["y8"], "g8": self._before["g8"]}
         given["r8"] = self._surprise.reshape(self.shapes[2])
@@ -340,7 +339,7 @@ class Walk:
         reached = np.full(len(self.value), number > 0, np.uint8)
         if number and self._networks == 2:
             for later in self._classes[number - 1 :]:
-                reached[self._fine][later] = 0
+                reached[self._fine][later.at] = 0
         elif number:
             reached[self._fine] = 0
         latents += self._trits * np.float32(step)
