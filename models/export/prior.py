@@ -9,7 +9,7 @@
 and for each plane p of 1 and 2:
     coarse{p}     c*, s*, u*, g*, e* of strides 32 and 16, x16           -> centre, tilt (flat), y16
     fine{p}       x16, c* and s* of strides 32 and 16 with plane p, c8, s8, u8, g8, e8, x8 -> centre8, tilt8, y16, y8
-    follow{p}_{k} x8, r8, centre8, tilt8, g8                             -> centre8n, tilt8n, once k classes are known
+    follow{p}_{k} x8, r8, centre8                                        -> centre8n, once k classes are known
 
 c: known value in quarters of the present step + 128 (at stride 8 of the `signed` channels in plane 1 and 2); s: 128
 + 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v the residual so far; e: plane 0's scale index, or plane 1's
@@ -130,10 +130,11 @@ def logits(g: Graph, module: TritHead, x: Value, u: Value, sign: Value, e: Value
         g.add(g.layer(bent, h), g.layer(straight, x))
         for bent, straight in zip(heads, module.straight, strict=True)
     )
-    n, signed = (conv.conv.out_channels for conv in (module.gate, module.tilt))
-    gated = g.multiply(sign, g.add(gate, earlier))
+    n, signed = (conv.conv.out_channels for conv in (module.centre, module.tilt))
     if signed == n:
-        return g.add(centre, own), g.add(tilt, gated)
+        return g.add(centre, own), g.add(tilt, g.multiply(sign, g.add(gate, earlier)))
+    gate = g.concat([g.add(gate, g.channels(earlier, 0, signed)), g.channels(earlier, signed, n)])
+    gated = g.multiply(sign, gate)
     tilt = g.concat([g.add(tilt, g.channels(gated, 0, signed)), g.channels(gated, signed, n)])
     return g.add(centre, own), tilt
 
@@ -195,8 +196,6 @@ class PlaneGraphs:
         x = g.input("x8", m.hidden.conv.in_channels - n, STREAM)
         h = g.layer(m.hidden, g.concat([x, g.layer(m.around, g.input("r8", n, STREAM))]))
         g.output(g.add(g.input("centre8", n, LOGIT), g.layer(m.centre, h)), "centre8n")
-        gated = g.multiply(g.input("g8", n, SIGN, zero=1), g.layer(m.gate, h))
-        g.output(g.add(g.input("tilt8", n, LOGIT), gated), "tilt8n")
         return g
 
 

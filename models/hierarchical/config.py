@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PLANES = 3
@@ -50,7 +51,8 @@ class Config:
         prior: hidden channels of the priors at strides 32, 16, 8.
         groups: channels of stride 8's layers in plane 0.
         signed: channels of stride 8, the first ones, whose signs the prior uses: as context, and to say which sign a
-            symbol in plane 0, or one that is 0 so far, may get. The finer ones' signs are as good as random.
+            symbol in plane 0, or one that is 0 so far, may get, or whether one that is not will grow. The finer ones'
+            signs are as good as random.
         classes: classes of worth of stride 8's trits in planes 1 and 2; each is a layer.
         follow: of planes 1 and 2, how many classes are known when a network corrects what is expected of the rest.
             Correcting before all four classes that are not their plane's first saves 0.6 % of the bits, for 7 % more
@@ -59,6 +61,7 @@ class Config:
             lambda * 255**2 * MSE over RGB in [0, 1]).
         step_energy: final step**2 * lambda, in units of (1/255)**2 (TRAINING.md: 26).
         knots: knots of the quality splines over [0, 1].
+        hidden: hidden units of modules that have fewer than they begin with (`training.prune`), by module name.
     """
 
     latents: tuple[int, int, int] = (24, 32, 108)
@@ -73,6 +76,7 @@ class Config:
     log_lambda: tuple[float, float] = (math.log(0.0007), math.log(0.16))
     step_energy: float = 26.0
     knots: int = 8
+    hidden: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if sum(self.groups) != self.latents[2]:
@@ -85,6 +89,10 @@ class Config:
         """log(1 / step) of the final plane's step at `quality` (0..1), pixels in [0, 1]."""
         low, high = self.log_lambda
         return math.log(255.0) - 0.5 * (math.log(self.step_energy) - (low + quality * (high - low)))
+
+    def units(self, name: str, usual: int) -> int:
+        """Hidden units of the module `name`."""
+        return self.hidden.get(name, usual)
 
     @property
     def parts(self) -> int:

@@ -45,15 +45,16 @@ class Spline(nn.Module):
 
 class Block(nn.Module):
     """Residual block; with `precision`, its input is scaled per channel by a spline; `ranges`: it can be trained for
-    int8."""
+    int8; `hidden`: units, twice the channels if it is 0."""
 
-    def __init__(self, channels: int, conditioned: bool, ranges: bool = False) -> None:
+    def __init__(self, channels: int, conditioned: bool, ranges: bool = False, hidden: int = 0) -> None:
         super().__init__()
+        hidden = hidden or 2 * channels
         self.ranges = nn.ModuleList([Range() for _ in range(4)]) if ranges else None
         self.scale = Spline(channels, PRECISION_KNOTS, PRECISION_MIN) if conditioned else None
         self.dw = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
-        self.a = nn.Conv2d(channels, channels * 2, 1)
-        self.b = nn.Conv2d(channels * 2, channels, 1)
+        self.a = nn.Conv2d(channels, hidden, 1)
+        self.b = nn.Conv2d(hidden, channels, 1)
         nn.init.zeros_(self.b.bias)
         self.b.weight.data *= 0.3
 
@@ -64,6 +65,16 @@ class Block(nn.Module):
         y = self.ranges[1](convolve(self.dw, self.ranges[0](scaled)))
         y = self.ranges[2](F.relu(convolve(self.a, y)))
         return x + self.ranges[3](convolve(self.b, y))
+
+
+def stage(
+    c: Config, name: str, width: int, depth: int, begin: int = 0, conditioned: bool = False
+) -> list[Block]:
+    """Blocks of a stage, named `name` and counted from `begin`; those of synthesis are conditioned."""
+    return [
+        Block(width, conditioned, conditioned, c.units(f"{name}.{begin + i}", 2 * width))
+        for i in range(depth)
+    ]
 
 
 def up(a: int, b: int) -> nn.Sequential:
@@ -138,9 +149,9 @@ class Analysis(nn.Module):
         self.ldc = fixed_filter(nn.Conv2d, bdc, 3, 3, 8, 8)
         self.l16 = fixed_filter(nn.Conv2d, haar, 3, 12, 2, 2, groups=3)
         self.l32 = fixed_filter(nn.Conv2d, haar, 3, 12, 2, 2, groups=3)
-        self.e8 = nn.Sequential(nn.Conv2d(3, w8, 8, 8), *[Block(w8, False) for _ in range(n8)])
-        self.e16 = nn.Sequential(nn.Conv2d(w8, w16, 2, 2), *[Block(w16, False) for _ in range(n16)])
-        self.e32 = nn.Sequential(nn.Conv2d(w16, w32, 2, 2), *[Block(w32, False) for _ in range(n32)])
+        self.e8 = nn.Sequential(nn.Conv2d(3, w8, 8, 8), *stage(c, "analysis.e8", w8, n8, 1))
+        self.e16 = nn.Sequential(nn.Conv2d(w8, w16, 2, 2), *stage(c, "analysis.e16", w16, n16, 1))
+        self.e32 = nn.Sequential(nn.Conv2d(w16, w32, 2, 2), *stage(c, "analysis.e32", w32, n32, 1))
         self.y = nn.ModuleList([zeroed(nn.Conv2d(w, n, 1)) for w, n in zip(c.widths, c.latents, strict=True)])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,11 +187,12 @@ class Synthesis(nn.Module):
         self.s32 = fixed_filter(nn.ConvTranspose2d, haar, 12, 3, 2, 2, groups=3)
         self.shrink = nn.ModuleList([Spline(n, PRECISION_KNOTS, PRECISION_MIN) for n in c.latents])
         self.i32, self.i16, self.i8 = nn.Conv2d(c32, w32, 1), nn.Conv2d(c16, w16, 1), nn.Conv2d(c8, w8, 1)
-        self.d32 = nn.ModuleList([Block(w32, True, True) for _ in range(n32)])
-        self.d16 = nn.ModuleList([Block(w16, True, True) for _ in range(n16)])
-        self.d8 = nn.ModuleList([Block(w8, True, True) for _ in range(n8)])
+        self.d32 = nn.ModuleList(stage(c, "synthesis.d32", w32, n32, conditioned=True))
+        self.d16 = nn.ModuleList(stage(c, "synthesis.d16", w16, n16, conditioned=True))
+        self.d8 = nn.ModuleList(stage(c, "synthesis.d8", w8, n8, conditioned=True))
         self.u16, self.u8, self.u4 = up(w32, w16), up(w16, w8), up(w8, c.width4)
-        self.lin4, self.d4 = nn.Conv2d(3, c.width4, 4, 4), Block(c.width4, True)
+        self.lin4 = nn.Conv2d(3, c.width4, 4, 4)
+        self.d4 = Block(c.width4, True, hidden=c.units("synthesis.d4", 2 * c.width4))
         self.out = zeroed(nn.Conv2d(c.width4, 48, 1))
         self.shuffle = nn.PixelShuffle(4)
 

@@ -23,6 +23,7 @@ import copy
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from models.training.data import Latents, Photographs
 from models.training.evaluate import evaluate
 from models.training.grow import take_in
 from models.training.muon import Muon, split_parameters
+from models.training.prune import chosen
 from models.training.sketch import load_sketch
 
 MUON_RATE = 0.02
@@ -87,6 +89,13 @@ def arguments() -> argparse.Namespace:
     )
     ap.add_argument(
         "--fresh", nargs="*", default=[], help="parts that --start leaves untrained, e.g. base plane1"
+    )
+    ap.add_argument(
+        "--units",
+        nargs="*",
+        default=[],
+        metavar="NAME=UNITS",
+        help="more hidden units than --start has, e.g. synthesis.d4=128 (for fewer: models.training.prune)",
     )
     ap.add_argument("--sketch", help="prototype checkpoint to start a new run from")
     ap.add_argument("--minutes", type=float, default=60, help="length of the whole run, over all its pieces")
@@ -141,18 +150,25 @@ def random_cut(batch: int, cuts: int, parts: int, device: str) -> Cut:
     return cut
 
 
+def with_units(config: Config, state: dict[str, Any], units: dict[str, int]) -> Config:
+    """`config` with as many hidden units as the weights of a run's file have, and then with `units`."""
+    found = Config.from_json(json.loads(state["config"])).hidden if state else {}
+    return replace(config, hidden={**config.hidden, **found, **units})
+
+
 class Run:
     """Everything that a checkpoint carries."""
 
     def __init__(self, o: argparse.Namespace, config: Config | None = None) -> None:
         self.o = o
-        self.config = config or Config()
+        state = self._state(o.out if o.out.exists() else o.start)
+        self.config = with_units(config or Config(), state, chosen(o.units))
         self.model = Codec(self.config).to(o.device, memory_format=torch.channels_last)
         if o.sketch:
             load_sketch(self.model, o.sketch)
         self.ledger: list[dict[str, Any]] = []
         if o.start:
-            start = torch.load(o.start, weights_only=True, map_location=o.device)
+            start = self._state(o.start)
             weights, self.ledger = start["average"], json.loads(start["ledger"])
             kept = {k: v.float() for k, v in weights.items() if k.split(".")[0] not in o.fresh}
             take_in(self.model, kept, Config.from_json(json.loads(start["config"])))
@@ -174,7 +190,11 @@ class Run:
             group["peak"] = group["lr"]
         self.step, self.pixels, self.seconds = 0, 0, 0.0
         if o.out.exists():
-            self.load(torch.load(o.out, weights_only=True, map_location=o.device))
+            self.load(state)
+
+    def _state(self, path: Path | None) -> dict[str, Any]:
+        """What a run's file holds; nothing if there is none."""
+        return torch.load(path, weights_only=True, map_location=self.o.device) if path else {}
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

@@ -123,25 +123,22 @@ def test_what_follows_a_class_is_exported_as_it_is_trained() -> None:
     set_exact(plane, True)
     rng = np.random.default_rng(6)
     c8 = SMALL.latents[2]
-    shapes = {"x8": SMALL.prior[2], "r8": c8, "centre8": c8, "tilt8": c8}
+    shapes = {"x8": SMALL.prior[2], "r8": c8, "centre8": c8}
     feeds = {n: rng.integers(0, 256, (1, 8, 8, c)).astype(np.uint8) for n, c in shapes.items()}
-    feeds["g8"] = rng.integers(0, 3, (1, 8, 8, c8)).astype(np.uint8)
     graph = PlaneGraphs(plane, 1, SMALL.latents, quality_basis(SMALL.knots)).follow(2)
     exported = evaluate(graph.model(), feeds)
-    x, known, centre, tilt = (channels_first(feeds[n]) for n in shapes)
-    sign = torch.from_numpy(feeds["g8"].astype(np.float32) - 1).permute(0, 3, 1, 2)
+    x, known, centre = (channels_first(feeds[n]) for n in shapes)
     with torch.no_grad():
-        trained = module(x, known, Trits(centre, tilt, True), sign)
-    for name, value in (("centre8", trained.centre), ("tilt8", trained.tilt)):
-        integers = torch.round(value.permute(0, 2, 3, 1) * 16 + 128).numpy().astype(int)
-        np.testing.assert_array_equal(exported[f"{name}n"], integers)
-        assert (exported[f"{name}n"] != feeds[name]).mean() > 0.3
+        trained = module(x, known, Trits(centre, torch.zeros_like(centre), True)).centre
+    integers = torch.round(trained.permute(0, 2, 3, 1) * 16 + 128).numpy().astype(int)
+    np.testing.assert_array_equal(exported["centre8n"], integers)
+    assert (exported["centre8n"] != feeds["centre8"]).mean() > 0.3
 
 
 def test_plane_0_is_coded_with_the_distribution_that_it_was_trained_with() -> None:
     """Also to the negative side, where symbols are mirrored, and where a channel has no offset."""
     torch.manual_seed(9)
-    head = Head(16, 7, 4)
+    head = Head(16, 12, 7, 4)
     with torch.no_grad():
         for p in head.parameters():
             p.copy_(torch.randn_like(p) * 0.3)
@@ -385,6 +382,7 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
         "sketch": None,
         "start": None,
         "fresh": [],
+        "units": [],
         "mixed": False,
         "finish": False,
         "prior": False,
@@ -429,3 +427,29 @@ def test_a_run_from_other_weights_remembers_where_they_came_from(tmp_path: Path)
     assert second.step == 0
     for a, b in zip(second.model.state_dict().values(), first.average.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_run_goes_on_with_as_many_hidden_units_or_with_more(tmp_path: Path) -> None:
+    first = Run(options(tmp_path, finish=True), replace(SMALL, hidden={"synthesis.d4": 10, "base.b8": 9}))
+    with torch.no_grad():
+        first.model.synthesis.out.weight.normal_(0, 0.1)
+    first.average.load_state_dict(first.model.state_dict())
+    first.save()
+    start = {"start": tmp_path / "run.pt", "finish": True}
+    same = Run(options(tmp_path, out=tmp_path / "same.pt", **start), SMALL)
+    assert same.config.hidden == {"synthesis.d4": 10, "base.b8": 9}
+    grown = Run(options(tmp_path, out=tmp_path / "grown.pt", units=["synthesis.d4=13"], **start), SMALL)
+    assert grown.model.synthesis.d4.a.out_channels == 13
+    assert grown.model.base.b8.a.conv.out_channels == 9
+    x, q = torch.rand(1, 3, 64, 64), torch.tensor([0.8])
+    with torch.no_grad():
+        for each in (same, grown):
+            torch.testing.assert_close(each.model.whole(x, q, True)[0], first.model.whole(x, q, True)[0])
+    data = Photographs(tmp_path / "photos", 64, seed=0)
+    new = grown.model.synthesis.d4.b.weight[:, 10:]
+    assert not new.any()
+    assert np.isfinite(grown.one_step(data, 0.2)["loss"])
+    assert new.abs().max() > 0
+    grown.save()
+    again = Run(options(tmp_path, out=tmp_path / "grown.pt", **start), SMALL)
+    assert again.config == grown.config

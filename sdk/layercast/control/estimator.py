@@ -286,8 +286,8 @@ class LinkEstimator:
     def backlog_s(self, now_s: float, rate_bps: float) -> float:
         """How long a frame sent now would wait if the link runs at `rate_bps`, seconds."""
         done_s = self._done_s
-        for _, _, sent_s, size in self._flights:
-            done_s = max(done_s, sent_s) + size * 8 / rate_bps
+        for _, _, sent_s, size in self._flights:  # without `max`, which took a tenth of a decision's time
+            done_s = (sent_s if sent_s > done_s else done_s) + size * 8 / rate_bps
         return max(0.0, done_s - now_s) + self.late_s(now_s, rate_bps)
 
     @property

@@ -265,8 +265,8 @@ def known_answer(model: Model) -> str:
             x16, x8 = fine["y16"], fine["y8"]
             outputs += [coarse, fine]
             for k in numbers:
-                given = {"centre8": fine["centre8"], "tilt8": fine["tilt8"], "g8": rest["g8"]}
-                outputs.append(model.prior(f"follow{plane}_{k}", quality, x8=x8, r8=known["8"], **given))
+                given = {"x8": x8, "r8": known["8"], "centre8": fine["centre8"]}
+                outputs.append(model.prior(f"follow{plane}_{k}", quality, **given))
         for out in outputs:
             for name in sorted(out):
                 digest.update(out[name].tobytes())

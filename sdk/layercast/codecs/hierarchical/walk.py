@@ -250,7 +250,7 @@ class Walk:
         ranked, self._begin = self._classes[number - 1], self.bounds[2]
         self._places, self.chosen_keys = ranked.at, ranked.keys
         if "centre8n" in self._context:  # what was expected has been corrected since
-            centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8n"))
+            centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8"))
             logits = centre, tilt, self.model.key_table
             self.chosen_keys = kernels.row_keys_at(self._places, *logits, self._keys[self._begin :])
 
@@ -314,8 +314,7 @@ class Walk:
 
     def _follow(self, number: int) -> None:
         """New distributions of stride 8's trits, once `number` classes are known."""
-        given = {n: self._context[n] for n in ("centre8", "tilt8")}
-        given |= {"x8": self._context["y8"], "g8": self._before["g8"]}
+        given = {"x8": self._context["y8"], "centre8": self._context["centre8"]}
         given["r8"] = self._surprise.reshape(self.shapes[2])
         self._context |= self.model.prior(f"follow{self.plane}_{number}", self.quality, **given)
 
