@@ -60,9 +60,6 @@ PRIOR_COUNT = 60.0
 BITS_UNIT = 1024
 """Expected bits in a ranking are integers in 1/1024."""
 
-CHANNEL_WEIGHTS = 16
-"""Distinct distortion weights of channels, in steps of half a bit of log2."""
-
 
 def model_rows() -> np.ndarray:
     """(ROWS, 3) probabilities of trits -1, 0, +1 that the logits of each row stand for."""
@@ -86,7 +83,11 @@ def trit_tables(p: np.ndarray) -> CdfTables:
 
 
 def worth_of(p: np.ndarray) -> np.ndarray:
-    """log2 of expected distortion removed per bit, for each row: variance of the trit / its entropy."""
+    """log2 of expected distortion removed per bit, for each row: variance of the trit / its entropy.
+
+    All of stride 8's channels count alike. With what a unit error in each makes of the picture (`latent_energy`, 0.5 to
+    1.2) prefixes cost 11.1 % instead of 9.0 (eight Kodak pictures): synthesis smooths what it knows to be imprecise.
+    """
     mean = p[:, 2] - p[:, 0]
     entropy = -(p * np.log2(p)).sum(1)
     return np.log2((p[:, 0] + p[:, 2] - mean**2) / entropy)
@@ -132,15 +133,11 @@ class Entry:
         self.accumulators = {name: graph.largest_accumulator for name, graph in graphs.items()}
         top_mean, top_scale = top_tables(model.base, quality_basis(model.config.knots))
         energy = latent_energy(model, [i[:128, :128] for i in images[:12]])
-        half_bits = np.round(2 * np.log2(energy))
-        self.lowest = half_bits.min() / 2
-        self.steps = np.clip(half_bits - half_bits.min(), 0, CHANNEL_WEIGHTS - 1)
         self.arrays = {
             "key_table": key_table(),
             "top_mean": top_mean,
             "top_scale": top_scale,
             "latent_energy": energy.astype(np.float32),
-            "channel_weight": self.steps.astype(np.uint8),
             **{f"bias_{n}": g.bias_table() for n, g in graphs.items() if g.bias_rows},
         }
         self.set_tables(base_rows(), model_rows(), (0.0, 0.0))
@@ -153,23 +150,20 @@ class Entry:
         mean[:ROWS] = p[:, 2] - p[:, 0]
         mean[ROW_MIRROR : ROW_MIRROR + ROWS] = -mean[:ROWS]
         self.arrays["trit_mean"] = mean
-        variance = np.zeros((CHANNEL_WEIGHTS, KEYS))
+        variance = np.zeros(KEYS, np.float32)
         for start in (0, ROW_MIRROR):
-            variance[:, start : start + ROWS] = p[:, 0] + p[:, 2] - (p[:, 2] - p[:, 0]) ** 2
-        weight = 2.0 ** (self.lowest + np.arange(CHANNEL_WEIGHTS) / 2)
-        self.arrays["trit_energy"] = (variance * weight[:, None]).astype(np.float32).ravel()
-        bits = -(p * np.log2(p)).sum(1)
-        worth = worth_of(p) + np.arange(CHANNEL_WEIGHTS)[:, None] / 2
+            variance[start : start + ROWS] = p[:, 0] + p[:, 2] - (p[:, 2] - p[:, 0]) ** 2
+        self.arrays["trit_energy"] = variance
+        bits, worth = -(p * np.log2(p)).sum(1), worth_of(p)
         for plane, limit in enumerate(near_certain, 1):
             coded = np.zeros(KEYS, bool)
             for start in (0, ROW_MIRROR):
                 coded[start : start + ROWS] = 1 - p[:, 1] >= limit
             keys = np.flatnonzero(coded)
-            index = (keys + KEYS * np.arange(CHANNEL_WEIGHTS)[:, None]).ravel()
-            order = index[np.argsort(-worth[:, keys % ROW_MIRROR].ravel(), kind="stable")]
-            rows = order % ROW_MIRROR
+            order = keys[np.argsort(-worth[keys % ROW_MIRROR], kind="stable")]
             self.arrays[f"coded{plane}"], self.arrays[f"order{plane}"] = coded, order
-            self.arrays[f"bits{plane}"] = np.maximum(np.rint(bits[rows] * BITS_UNIT), 1).astype(np.int64)
+            expected = np.rint(bits[order % ROW_MIRROR] * BITS_UNIT)
+            self.arrays[f"bits{plane}"] = np.maximum(expected, 1).astype(np.int64)
 
     def write(self, extra: dict[str, object]) -> None:
         np.savez_compressed(self.folder / "tables.npz", **self.arrays)

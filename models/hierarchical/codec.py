@@ -129,14 +129,13 @@ class Codec(nn.Module):
         context, basis = [c[late] for c in context], basis[late]
         known = [Known(v.value.detach(), v.symbol, v.index / unit) for v in levels]
         digits, planes = [level.trits() for level in levels], []
-        weight = torch.exp(-2 * self.gain[2].detach())
         for number, module in enumerate((self.plane1, self.plane2)):
             trits = [d[number] for d in digits]
             now = [Known(3 * k.value + t, 3 * k.size + t, k.own) for k, t in zip(known, trits, strict=True)]
             coarse, x16 = module.coarse(known[:2], context[0], basis)
             fine, context = module.fine(now[:2], known[2], (x16, context[1]), basis)
             logs = [t.log_probabilities() for t in (*coarse, fine)]
-            place = [*(torch.zeros_like(t) for t in trits[:2]), places(logs[2].detach(), weight)]
+            place = [*(torch.zeros_like(t) for t in trits[:2]), places(logs[2].detach())]
             last = module.followed(context[1], fine, logs[2], place[2], trits[2], known[2].size)
             planes.append(Plane([*logs[:2], last], logs[2], [mean_of(x.detach()) for x in logs], place))
             known = [Known(n.value, n.size, t.centre) for n, t in zip(now, (*coarse, fine), strict=True)]
@@ -268,15 +267,14 @@ def mean_of(log_p: Tensor) -> Tensor:
     return p[2] - p[0]
 
 
-def places(log_p: Tensor, weight: Tensor) -> Tensor:
+def places(log_p: Tensor) -> Tensor:
     """Each trit's place in its sample's order of worth, (B, C, H, W) in (0, 1], counted in expected bits.
 
     Args:
         log_p: (3, B, C, H, W).
-        weight: what an error in each channel weighs, broadcast to (B, C, H, W).
     """
     p, bits = log_p.exp(), entropy(log_p)
-    worth = (p[0] + p[2] - mean_of(log_p) ** 2) / bits.clamp_min(1e-4) * weight
+    worth = (p[0] + p[2] - mean_of(log_p) ** 2) / bits.clamp_min(1e-4)
     order = torch.argsort(worth.flatten(1), 1, descending=True)
     total = torch.cumsum(torch.gather(bits.flatten(1), 1, order).double(), 1)
     share = (total / total[:, -1:]).clamp(1e-6, 1).to(bits.dtype)

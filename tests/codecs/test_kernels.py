@@ -13,7 +13,7 @@ from layercast.codecs.hierarchical.kernels import KEYS
 compiled = pytest.mark.skipif(
     kernels._compiled is None, reason="built without a C compiler, or LAYERCAST_PURE is set"
 )
-N, C, KINDS = 6 * 350, 6, 16
+N, C = 6 * 350, 6
 
 
 def inputs(seed: int) -> dict[str, Any]:
@@ -21,8 +21,7 @@ def inputs(seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {name: rng.integers(0, 256, N).astype(np.uint8) for name in ("centre", "tilt")}
     found["table"] = rng.integers(0, KEYS // 2, 512).astype(np.int16)
     found["keys"] = rng.integers(0, KEYS, N).astype(np.int16)
-    found["weights"] = rng.integers(0, KINDS, C).astype(np.uint8)
-    found["order"] = rng.permutation(KINDS * KEYS)[: KINDS * KEYS * 2 // 3]
+    found["order"] = rng.permutation(KEYS)[: KEYS * 2 // 3]
     found["bits"] = rng.integers(0, 2000, len(found["order"]))
     found["at"] = np.flatnonzero(rng.random(N) < 0.3).astype(np.int32)
     found["symbols"] = rng.integers(-1, 2, len(found["at"])).astype(np.int32)
@@ -31,22 +30,21 @@ def inputs(seed: int) -> dict[str, Any]:
         [np.arange(-200, 200) / 4, 20 * rng.normal(size=600), [np.inf, -np.inf, np.nan, 1e9]]
     )
     found["latents"] = latents.astype(np.float32)
-    found["bytes"] = rng.integers(0, 256, KINDS * KEYS).astype(np.uint8)
+    found["bytes"] = rng.integers(0, 256, 9 * KEYS).astype(np.uint8)
     return found
 
 
 def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[kernels.Ranked]]:
-    i = {"energy": i["bytes"].astype(np.float32) / 8} | i | other
+    i = {"energy": i["bytes"][:KEYS].astype(np.float32) / 8} | i | other
     logits, order = (i["centre"], i["tilt"]), (i["order"], i["bits"])
-    return kernels.rank(
-        logits, i["table"], i["weights"], order, i["energy"], KINDS, i.get("count", 4), i.get("threads", 1)
-    )
+    settings = i.get("count", 4), i.get("threads", 1)
+    return kernels.rank(logits, i["table"], order, i["energy"], *settings)
 
 
 def everything(i: dict[str, Any]) -> list[np.ndarray]:
     (trits, settled), surprise = np.zeros((2, N), np.int8), np.full(N, 128, np.uint8)
     keys, moved = i["keys"][i["at"]], i["keys"].copy()
-    kernels.learn(i["at"], i["symbols"], keys, i["values"], i["bytes"][: 9 * KEYS], trits, surprise)
+    kernels.learn(i["at"], i["symbols"], keys, i["values"], i["bytes"], trits, surprise)
     kernels.settle(i["at"], i["symbols"], keys, settled)
     np.testing.assert_array_equal(settled, trits)
     placed, some = i["values"].copy(), N // C * 2
@@ -102,22 +100,21 @@ def test_classes_hold_the_same_expected_bits_the_worthiest_first(
     classes = [class_.at for class_ in ranking]
     for class_ in ranking:
         np.testing.assert_array_equal(class_.keys, keys[class_.at])
-    index = keys + KEYS * np.resize(given["weights"], N).astype(int)
-    worth, bits = np.full(KINDS * KEYS, -1), np.zeros(KINDS * KEYS, int)
+    worth, bits = np.full(KEYS, -1), np.zeros(KEYS, int)
     worth[given["order"]] = np.arange(len(given["order"]))[::-1]
     bits[given["order"]] = given["bits"]
-    total = bits[index].sum()
+    total = bits[keys].sum()
     for better, class_, worse in zip([[], *classes], classes, [*classes[1:], []], strict=False):
-        assert abs(bits[index[class_]].sum() - total / 4) < 0.02 * total
+        assert abs(bits[keys[class_]].sum() - total / 4) < 0.02 * total
         assert (np.diff(class_) > 0).all()
-        assert (worth[index[class_]] >= 0).all()
+        assert (worth[keys[class_]] >= 0).all()
         if len(worse):
-            assert worth[index[class_]].min() > worth[index[worse]].max()
+            assert worth[keys[class_]].min() > worth[keys[worse]].max()
         if len(better):
             assert not set(better) & set(class_)
-    assert sum(map(len, classes)) == (worth[index] >= 0).sum()
+    assert sum(map(len, classes)) == (worth[keys] >= 0).sum()
     energy = given["bytes"] / 8
-    np.testing.assert_allclose([c.total for c in ranking], [energy[index[c.at]].sum() for c in ranking])
+    np.testing.assert_allclose([c.total for c in ranking], [energy[keys[c.at]].sum() for c in ranking])
 
 
 def test_digits_are_the_nearest_integers_in_balanced_ternary() -> None:
@@ -142,7 +139,7 @@ def test_squares_are_summed_by_channel() -> None:
 def test_no_index_leaves_its_array() -> None:
     i = inputs(9)
     at, keys = i["at"], i["keys"][i["at"]]
-    rest = i["values"], i["bytes"][: 9 * KEYS], np.zeros(N, np.int8), np.zeros(N, np.uint8)
+    rest = i["values"], i["bytes"], np.zeros(N, np.int8), np.zeros(N, np.uint8)
     outside = at.copy()
     outside[-1] = N
     whole = np.zeros(N, np.int32)
@@ -163,12 +160,10 @@ def test_no_index_leaves_its_array() -> None:
         lambda: ranked(i, tilt=i["tilt"][1:]),
         lambda: ranked(i, table=i["table"][1:]),
         lambda: ranked(i, table=i["table"] - np.int16(KEYS)),
-        lambda: ranked(i, weights=np.full(C, KINDS, np.uint8)),
-        lambda: ranked(i, weights=i["weights"][:0]),
         lambda: ranked(i, order=i["order"] + KEYS),
         lambda: ranked(i, order=np.concatenate([i["order"][:-1], i["order"][:1]])),
         lambda: ranked(i, bits=i["bits"][1:]),
-        lambda: ranked(i, energy=np.zeros(KEYS, np.float32)),
+        lambda: ranked(i, energy=np.zeros(KEYS - 1, np.float32)),
         lambda: ranked(i, bits=i["bits"] - 2000),
         lambda: ranked(i, bits=i["bits"] + (1 << 20)),
         lambda: ranked(i, count=255),

@@ -350,7 +350,7 @@ def test_every_parameter_is_trained_by_exactly_one_optimiser() -> None:
 
 def test_cuts_take_the_worthiest_symbols_first() -> None:
     log_p = torch.log_softmax(torch.randn(3, 1, 3, 4, 4), 0)
-    place = places(log_p, torch.ones(1, 3, 1, 1))
+    place = places(log_p)
     p = log_p.exp()
     worth = (p[0] + p[2] - (p[2] - p[0]) ** 2) / -(p * log_p).sum(0)
     cut = Cut(torch.tensor([4]), torch.tensor([1]), torch.tensor([0.5]))

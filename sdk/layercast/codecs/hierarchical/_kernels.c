@@ -14,7 +14,6 @@
 #define KEYS 2048
 #define MIRROR 1024
 #define LOGITS 256
-#define MAX_CHANNELS 1024
 #define ZERO 128
 #define SKIP 255
 #define ROUNDER 12582912.0f /* 1.5 * 2**23 */
@@ -118,36 +117,21 @@ static PyObject *row_keys_at(PyObject *self, PyObject *args)
     return finish(b, 6, checked, inside);
 }
 
-/* Where a channel's entries begin in a table by `weight * KEYS + key`; 0 if there are more channels than fit. */
-static int entries(const Py_buffer *weights, Py_ssize_t n, Py_ssize_t size, int32_t begins[MAX_CHANNELS])
-{
-    Py_ssize_t channels = weights->len;
-    const uint8_t *weight = weights->buf;
-    if (channels < 1 || channels > MAX_CHANNELS || n % channels)
-        return 0;
-    for (Py_ssize_t c = 0; c < channels; c++) {
-        begins[c] = weight[c] * KEYS;
-        if (begins[c] + KEYS > size)
-            return 0;
-    }
-    return 1;
-}
-
-/* Class of worth of every table entry, SKIP where it is in none, from how often each occurs; the symbols of each class
- * to `sizes`, the sum of their entries in `values` to `sums`. Returns 0 if an entry of `order` is outside the table or
- * comes twice, or `bits` are out of range. */
-static int classify(const Py_buffer *order, const int64_t *bits, const float *values, const uint32_t *found,
-                    Py_ssize_t size, int count, uint8_t *table, int64_t *sizes, double *sums)
+/* Class of worth of every key, SKIP where it is in none, from how often each occurs; the symbols of each class to `sizes`,
+ * the sum of their `values` to `sums`. Returns 0 if something in `order` is no key or comes twice, or `bits` are out of
+ * range. */
+static int classify(const Py_buffer *order, const int64_t *bits, const float *values, const uint32_t found[KEYS],
+                    int count, uint8_t table[KEYS], int64_t *sizes, double *sums)
 {
     const int64_t *entry = order->buf;
     Py_ssize_t entries = order->len / 8;
     int64_t all = 0, so_far = 0;
     for (Py_ssize_t e = 0; e < entries; e++) {
-        if (entry[e] < 0 || entry[e] >= size || bits[e] < 0 || bits[e] > MAX_BITS)
+        if (entry[e] < 0 || entry[e] >= KEYS || bits[e] < 0 || bits[e] > MAX_BITS)
             return 0;
         all += found[entry[e]] * bits[e];
     }
-    memset(table, SKIP, (size_t)size);
+    memset(table, SKIP, KEYS);
     for (Py_ssize_t e = 0; e < entries && all; e++) {
         if (table[entry[e]] != SKIP)
             return 0;
@@ -166,14 +150,13 @@ static int classify(const Py_buffer *order, const int64_t *bits, const float *va
 typedef struct Ranking {
     const uint8_t *centre, *tilt;
     const int16_t *table;
-    const int32_t *begins;
-    const uint8_t *classes;
+    uint8_t classes[KEYS];
     int16_t *keys, *by_class;               /* as the symbols lie, and class by class */
     int32_t *at;                            /* positions, class by class */
     int64_t sizes[MAX_PARTS][SKIP + 1];     /* symbols of each class in each part */
     Py_ssize_t next[MAX_PARTS][SKIP];       /* where each part's next symbol of each class goes */
-    uint32_t *found;                    /* how often each entry occurs, by part, twice: see `count_part` */
-    Py_ssize_t positions, channels, size;
+    uint32_t (*found)[2][KEYS];             /* how often each key occurs, by part, twice: see `count_part` */
+    Py_ssize_t size;
     int parts, count;
     void (*part)(struct Ranking *, int);
     atomic_int taken;
@@ -195,21 +178,19 @@ static void in_parts(Ranking *r, void (*part)(Ranking *, int), int threads)
 
 static Py_ssize_t part_begin(const Ranking *r, int part)
 {
-    return r->positions * part / r->parts * r->channels;
+    return r->size * part / r->parts;
 }
 
-/* Keys of a part's symbols, and how often each entry occurs among them. */
+/* Keys of a part's symbols, and how often each occurs among them. */
 static void count_part(Ranking *r, int part)
 {
-    /* Two: an increment would wait for the one before it, which is often of the same entry. */
-    uint32_t *counters[2] = {r->found + 2 * part * r->size, r->found + (2 * part + 1) * r->size};
     const Py_ssize_t end = part_begin(r, part + 1);
-    for (Py_ssize_t i = part_begin(r, part); i < end; i += r->channels)
-        for (Py_ssize_t c = 0; c < r->channels; c++) {
-            const int16_t key = key_of(r->table, r->centre[i + c], r->tilt[i + c]);
-            r->keys[i + c] = key;
-            counters[c & 1][r->begins[c] + key]++;
-        }
+    for (Py_ssize_t i = part_begin(r, part); i < end; i++) {
+        const int16_t key = key_of(r->table, r->centre[i], r->tilt[i]);
+        r->keys[i] = key;
+        /* Two counts: an increment would wait for the one before it, which is often of the same key. */
+        r->found[part][i & 1][key]++;
+    }
 }
 
 /* A part's symbols to their classes. */
@@ -218,30 +199,27 @@ static void place_part(Ranking *r, int part)
     /* What is in no class is written as well, to one place that stays, behind everything. */
     Py_ssize_t next[256], step[256];
     for (int g = 0; g < 256; g++) {
-        next[g] = g < r->count ? r->next[part][g] : r->positions * r->channels + part;
+        next[g] = g < r->count ? r->next[part][g] : r->size + part;
         step[g] = g < r->count;
     }
     const Py_ssize_t end = part_begin(r, part + 1);
-    for (Py_ssize_t i = part_begin(r, part); i < end; i += r->channels)
-        for (Py_ssize_t c = 0; c < r->channels; c++) {
-            const int16_t key = r->keys[i + c];
-            const uint8_t g = r->classes[r->begins[c] + key];
-            const Py_ssize_t to = next[g];
-            r->at[to] = (int32_t)(i + c);
-            r->by_class[to] = key;
-            next[g] = to + step[g];
-        }
+    for (Py_ssize_t i = part_begin(r, part); i < end; i++) {
+        const int16_t key = r->keys[i];
+        const uint8_t g = r->classes[key];
+        const Py_ssize_t to = next[g];
+        r->at[to] = (int32_t)i;
+        r->by_class[to] = key;
+        next[g] = to + step[g];
+    }
 }
 
 /* Where each part puts its symbols: by class, and within a class in the order of the parts. */
 static void place_parts(Ranking *r)
 {
     Py_ssize_t at = 0;
-    for (int part = 0; part < r->parts; part++) {
-        const uint32_t *found = r->found + 2 * part * r->size;
-        for (Py_ssize_t e = 0; e < r->size; e++)
-            r->sizes[part][r->classes[e]] += found[e];
-    }
+    for (int part = 0; part < r->parts; part++)
+        for (int key = 0; key < KEYS; key++)
+            r->sizes[part][r->classes[key]] += r->found[part][0][key] + r->found[part][1][key];
     for (int g = 0; g < r->count; g++)
         for (int part = 0; part < r->parts; at += r->sizes[part++][g])
             r->next[part][g] = at;
@@ -249,55 +227,48 @@ static void place_parts(Ranking *r)
 
 static PyObject *rank(PyObject *self, PyObject *args)
 {
-    Py_buffer b[10];
-    int inside = 0, kinds, count, threads;
-    int32_t begins[MAX_CHANNELS];
+    Py_buffer b[9];
+    int inside = 0, count, threads;
     int64_t sizes[SKIP] = {0};
     double sums[SKIP] = {0};
-    uint32_t *found = NULL;
-    uint8_t *classes = NULL;
+    Ranking *r = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*y*iiw*w*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &kinds,
-                          &count, &b[7], &b[8], &b[9], &threads))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*iw*w*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &count, &b[6], &b[7],
+                          &b[8], &threads))
         return NULL;
     const int parts = threads < 1 ? 1 : threads > MAX_PARTS ? MAX_PARTS : threads;
-    Py_ssize_t n = b[0].len, channels = b[3].len, ordered = b[4].len / 8, size = (Py_ssize_t)kinds * KEYS;
-    int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], 2 * LOGITS, 2, "table") && fits(&b[4], ordered, 8, "order") &&
-                  fits(&b[5], ordered, 8, "bits") && fits(&b[6], size, 4, "values") && fits(&b[7], n, 2, "keys") &&
-                  fits(&b[8], n + MAX_PARTS, 4, "at") && fits(&b[9], n + MAX_PARTS, 2, "by_class");
-    if (checked && (inside = kinds > 0 && kinds <= 256 && count > 0 && count < SKIP && n <= INT32_MAX - MAX_PARTS &&
-                             entries(&b[3], n, size, begins) && is_key_table(b[2].buf))) {
-        found = calloc(2 * (size_t)parts * (size_t)size + (size_t)size, sizeof *found);
-        classes = malloc((size_t)size);
-        if (!found || !classes) {
+    Py_ssize_t n = b[0].len, ordered = b[3].len / 8;
+    int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], 2 * LOGITS, 2, "table") && fits(&b[3], ordered, 8, "order") &&
+                  fits(&b[4], ordered, 8, "bits") && fits(&b[5], KEYS, 4, "values") && fits(&b[6], n, 2, "keys") &&
+                  fits(&b[7], n + MAX_PARTS, 4, "at") && fits(&b[8], n + MAX_PARTS, 2, "by_class");
+    if (checked && (inside = count > 0 && count < SKIP && n <= INT32_MAX - MAX_PARTS && is_key_table(b[2].buf))) {
+        r = calloc(1, sizeof *r);
+        if (!r || !(r->found = calloc((size_t)parts, sizeof *r->found))) {
             PyErr_NoMemory();
             checked = 0;
         }
     }
     if (checked && inside) {
-        Ranking r = {.centre = b[0].buf, .tilt = b[1].buf, .table = b[2].buf, .begins = begins, .classes = classes,
-                     .keys = b[7].buf, .at = b[8].buf, .by_class = b[9].buf, .found = found, .positions = n / channels, .channels = channels, .size = size,
-                     .parts = parts, .count = count};
-        uint32_t *all = found + 2 * parts * size;
+        uint32_t all[KEYS] = {0};
+        r->centre = b[0].buf, r->tilt = b[1].buf, r->table = b[2].buf;
+        r->keys = b[6].buf, r->at = b[7].buf, r->by_class = b[8].buf;
+        r->size = n, r->parts = parts, r->count = count;
         Py_BEGIN_ALLOW_THREADS
-        in_parts(&r, count_part, threads);
-        for (int part = 0; part < parts; part++) {
-            uint32_t *of_part = found + 2 * part * size;
-            for (Py_ssize_t e = 0; e < size; e++) {
-                of_part[e] += of_part[size + e];
-                all[e] += of_part[e];
-            }
-        }
-        inside = inside && classify(&b[4], b[5].buf, b[6].buf, all, size, count, classes, sizes, sums);
+        in_parts(r, count_part, threads);
+        for (int part = 0; part < parts; part++)
+            for (int key = 0; key < KEYS; key++)
+                all[key] += r->found[part][0][key] + r->found[part][1][key];
+        inside = classify(&b[3], b[4].buf, b[5].buf, all, count, r->classes, sizes, sums);
         if (inside) {
-            place_parts(&r);
-            in_parts(&r, place_part, threads);
+            place_parts(r);
+            in_parts(r, place_part, threads);
         }
         Py_END_ALLOW_THREADS
     }
-    free(found);
-    free(classes);
-    PyObject *done = finish(b, 10, checked, inside), *list = done ? PyList_New(count) : NULL;
+    if (r)
+        free(r->found);
+    free(r);
+    PyObject *done = finish(b, 9, checked, inside), *list = done ? PyList_New(count) : NULL;
     Py_XDECREF(done);
     for (int g = 0; list && g < count; g++) {
         PyObject *pair = Py_BuildValue("Ld", (long long)sizes[g], sums[g]);

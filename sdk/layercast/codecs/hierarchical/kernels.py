@@ -66,23 +66,19 @@ class Ranked:
 def rank(
     logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     table: NDArray[np.int16],
-    weights: NDArray[np.uint8],
     order: tuple[NDArray[np.int64], NDArray[np.int64]],
     values: NDArray[np.float32],
-    kinds: int,
     count: int,
     threads: int,
 ) -> tuple[NDArray[np.int16], list[Ranked]]:
     """Row keys of trits, and their classes of worth, the worthiest first; every class holds the same expected bits.
 
     Args:
-        logits: centre and tilt of every trit, (N,) each, channels last.
+        logits: centre and tilt of every trit, (N,) each.
         table: see `row_keys`.
-        weights: (C,) channel weights, below `kinds`.
-        order: (entries,) each: `weight * KEYS + key` in descending order of worth, and the expected bits of a trit of
-            each, in integers up to 2**20. What is not in it is in no class.
-        values: (kinds * KEYS,) what is summed over the trits of each class, by `weight * KEYS + key`.
-        kinds: how many channel weights there are.
+        order: (entries,) each: keys in descending order of worth, and the expected bits of a trit of each, in integers
+            up to 2**20. What is not in it is in no class.
+        values: (KEYS,) what is summed over the trits of each class, by key.
         count: of classes.
         threads: that may share the work.
 
@@ -93,24 +89,21 @@ def rank(
         size = len(logits[0])
         room = size + _compiled.MAX_PARTS  # for what each thread leaves out
         keys, at, by_class = np.empty(size, np.int16), np.empty(room, np.int32), np.empty(room, np.int16)
-        found = _compiled.rank(
-            *logits, table, weights, *order, values, kinds, count, keys, at, by_class, threads
-        )
+        found = _compiled.rank(*logits, table, *order, values, count, keys, at, by_class, threads)
         ranked, begin = [], 0
         for size, total in found:
             ranked.append(Ranked(at[begin : begin + size], by_class[begin : begin + size], total))
             begin += size
         return keys, ranked
     keys = row_keys(*logits, table)
-    index = (keys.reshape(-1, len(weights)) + KEYS * weights.astype(np.int64)).ravel()
     entries, bits = order
-    spent = np.cumsum(np.bincount(index, minlength=kinds * KEYS).take(entries) * bits)
-    classes = np.full(kinds * KEYS, SKIP, np.uint8)
+    spent = np.cumsum(np.bincount(keys, minlength=KEYS).take(entries) * bits)
+    classes = np.full(KEYS, SKIP, np.uint8)
     if len(spent) and spent[-1]:
         classes[entries] = np.maximum(spent * count - 1, 0) // spent[-1]
-    found = classes.take(index)
+    found = classes.take(keys)
     places = [np.flatnonzero(found == number).astype(np.int32) for number in range(count)]
-    return keys, [Ranked(at, keys[at], float(values.take(index[at]).sum(dtype=np.float64))) for at in places]
+    return keys, [Ranked(at, keys[at], float(values.take(keys[at]).sum(dtype=np.float64))) for at in places]
 
 
 def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:

@@ -42,21 +42,18 @@ class Ranking:
 
     Attributes:
         coded: (KEYS,) bool; false where a trit is near-certain and not coded.
-        order: (entries,) int64, `row key + KEYS * channel weight` of what is coded, in descending order of worth.
+        order: (entries,) int64, row keys of what is coded, in descending order of worth.
         bits: (entries,) int64, expected bits of a trit of each, in 1/1024.
-        kinds: how many channel weights there are.
     """
 
     coded: NDArray[np.bool_]
     order: NDArray[np.int64]
     bits: NDArray[np.int64]
-    kinds: int
 
     def classes(
         self,
         logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
         table: NDArray[np.int16],
-        weights: NDArray[np.uint8],
         energy: NDArray[np.float32],
         count: int,
         threads: int,
@@ -64,7 +61,7 @@ class Ranking:
         """Row keys, and the classes of worth with what each is expected to remove, as `kernels.rank`; what is
         near-certain is in none. Keys and positions are found in integers, so that both ends find the same."""
         order = self.order, self.bits
-        return kernels.rank(logits, table, weights, order, energy, self.kinds, count, threads)
+        return kernels.rank(logits, table, order, energy, count, threads)
 
 
 def prior_networks(groups: int, follow: Sequence[Sequence[int]]) -> tuple[str, ...]:
@@ -110,12 +107,8 @@ class Model:
         self.key_table = parted(data["key_table"])
         self.trit_mean: NDArray[np.float32] = data["trit_mean"]
         self.trit_energy: NDArray[np.float32] = data["trit_energy"]
-        self.channel_weight: NDArray[np.uint8] = data["channel_weight"]
         self.latent_energy: NDArray[np.float32] = data["latent_energy"]
-        kinds = len(self.trit_energy) // KEYS
-        self.rankings = tuple(
-            Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"], kinds) for p in (1, 2)
-        )
+        self.rankings = tuple(Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"]) for p in (1, 2))
         self.surprise = surprises(self.trit_tables)
         self._scales = self.files.arrays("transforms.npz")
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION, STREAMS_VERSION]))

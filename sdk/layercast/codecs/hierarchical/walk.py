@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR, ZERO, Ranked
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR, ZERO, Ranked
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
 from layercast.entropy import CdfTables
 
@@ -156,14 +156,14 @@ class Walk:
         """Distortion that the trits of the layer that `rows` described are expected to remove, in pixel units
         times the squared final step, from the tables alone and what was expected when the plane began."""
         number, step = self._steps[self.layer][1], STEPS[self.plane]
+        *coarse, fine = np.split(self.model.latent_energy, np.cumsum(self.model.latents)[:-1])
         if number:
-            return self._classes[number - 1].total * step * step
-        removed, first = 0.0, 0
-        for keys in self.levels(self._keys[self._coarse]):
-            channels = keys.shape[3]
-            begins = self.model.channel_weight[first : first + channels] * np.int32(KEYS)
-            removed += float(self.model.trit_energy.take(begins + keys).sum())
-            first += channels
+            removed = self._classes[number - 1].total * float(fine.mean())
+        else:
+            levels = zip(self.levels(self._keys[self._coarse]), coarse, strict=True)
+            removed = sum(
+                float((self.model.trit_energy.take(keys) @ energy).sum()) for keys, energy in levels
+            )
         return removed * step * step
 
     def put(self, symbols: NDArray[np.int32]) -> None:
@@ -305,9 +305,8 @@ class Walk:
         out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
         self._context, self._networks = out, 2
         logits = out["centre8"].ravel(), out["tilt8"].ravel()
-        weights = self.model.channel_weight[-self.shapes[2][3] :]
         ranking, count = self.model.rankings[plane - 1], self.model.classes[plane - 1]
-        tables = self.model.key_table, weights, self.model.trit_energy
+        tables = self.model.key_table, self.model.trit_energy
         keys, self._classes = ranking.classes(logits, *tables, count, self._threads)
         self._keys[self._fine], self._centre[self._fine] = keys, logits[0]
         self._surprise = np.full(len(keys), ZERO, np.uint8)
