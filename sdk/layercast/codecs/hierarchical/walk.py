@@ -157,7 +157,7 @@ class Walk:
         times the squared final step, from the tables alone and what was expected when the plane began."""
         number, step = self._steps[self.layer][1], STEPS[self.plane]
         *coarse, fine = np.split(self.model.latent_energy, np.cumsum(self.model.latents)[:-1])
-        if number:
+        if number:  # ranking counts all of stride 8's channels alike
             removed = self._classes[number - 1].total * float(fine.mean())
         else:
             levels = zip(self.levels(self._keys[self._coarse]), coarse, strict=True)
