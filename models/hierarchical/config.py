@@ -85,10 +85,14 @@ class Config:
             if list(follow) != sorted(set(follow)) or not set(follow) <= set(range(1, count)):
                 raise ValueError(f"{follow} are no ascending numbers of known classes, of {count}")
 
+    def log_lambda_at(self, quality: float) -> float:
+        """Natural logarithm of lambda at `quality` (0..1); of a tensor of qualities, a tensor."""
+        low, high = self.log_lambda
+        return low + quality * (high - low)
+
     def log_gain(self, quality: float) -> float:
         """log(1 / step) of the final plane's step at `quality` (0..1), pixels in [0, 1]."""
-        low, high = self.log_lambda
-        return math.log(255.0) - 0.5 * (math.log(self.step_energy) - (low + quality * (high - low)))
+        return math.log(255.0) - 0.5 * (math.log(self.step_energy) - self.log_lambda_at(quality))
 
     def units(self, name: str, usual: int) -> int:
         """Hidden units of the module `name`."""

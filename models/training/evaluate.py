@@ -30,8 +30,7 @@ def evaluate(
             pixels = x.shape[2] * x.shape[3]
             mse = ((result.picture.clamp(0, 1) * 255).round() - x * 255).pow(2).mean()
             bits = [result.direct.item(), *(p.item() for p in result.planes)]
-            low, high = model.config.log_lambda
-            lam = torch.tensor(low + quality * (high - low)).exp()
+            lam = torch.tensor(model.config.log_lambda_at(quality)).exp()
             loss = (sum(bits[1:]) / pixels + lam * mse.cpu()) / lam.sqrt() / 255 * 3
             psnr = 10 * torch.log10(255**2 / mse)
             total += torch.tensor([*(b / pixels for b in bits), psnr.item(), loss.item()]).double() / len(

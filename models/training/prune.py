@@ -92,7 +92,7 @@ class Moments:
     gradient: Tensor
 
 
-def moments(model: Codec, data: str, pictures: int = PICTURES) -> dict[str, Moments]:
+def moments(model: Codec, data: str, pictures: int) -> dict[str, Moments]:
     """Measured on training crops; the exact prior runs on its grids."""
     model.set_exact(True)
     model.eval().requires_grad_(True)
@@ -120,11 +120,10 @@ def moments(model: Codec, data: str, pictures: int = PICTURES) -> dict[str, Mome
     for name, layer in layers.items():
         for number, reader in enumerate(layer.readers):
             watch(name, reader, number)
-    low, high = model.config.log_lambda
     for i, image in enumerate(crops(data, pictures, SIDE, seed=7)):
         quality = QUALITIES[i % len(QUALITIES)]
         q, x = torch.tensor([quality]), torch.tensor(image).permute(2, 0, 1)[None] / 255
-        weight = torch.exp(torch.tensor(low + quality * (high - low)))
+        weight = torch.tensor(model.config.log_lambda_at(quality)).exp()
         picture, bits = model.whole(x, q)
         with torch.no_grad():
             _, scaled = model.scaled(x, q)

@@ -161,17 +161,18 @@ class Run:
 
     def __init__(self, o: argparse.Namespace, config: Config | None = None) -> None:
         self.o = o
-        state = self._state(o.out if o.out.exists() else o.start)
+        goes_on = o.out.exists()
+        path = o.out if goes_on else o.start
+        state = torch.load(path, weights_only=True, map_location=o.device) if path else {}
         self.config = with_units(config or Config(), state, chosen(o.units))
         self.model = Codec(self.config).to(o.device, memory_format=torch.channels_last)
         if o.sketch:
             load_sketch(self.model, o.sketch)
         self.ledger: list[dict[str, Any]] = []
-        if o.start:
-            start = self._state(o.start)
-            weights, self.ledger = start["average"], json.loads(start["ledger"])
+        if state and not goes_on:
+            weights, self.ledger = state["average"], json.loads(state["ledger"])
             kept = {k: v.float() for k, v in weights.items() if k.split(".")[0] not in o.fresh}
-            take_in(self.model, kept, Config.from_json(json.loads(start["config"])))
+            take_in(self.model, kept, Config.from_json(json.loads(state["config"])))
         for kind, parts in TRAINED.items():
             if getattr(o, kind):
                 self.model.requires_grad_(False)
@@ -189,12 +190,8 @@ class Run:
         for group in (*self.muon.param_groups, *self.adam.param_groups):
             group["peak"] = group["lr"]
         self.step, self.pixels, self.seconds = 0, 0, 0.0
-        if o.out.exists():
+        if goes_on:
             self.load(state)
-
-    def _state(self, path: Path | None) -> dict[str, Any]:
-        """What a run's file holds; nothing if there is none."""
-        return torch.load(path, weights_only=True, map_location=self.o.device) if path else {}
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -305,8 +302,7 @@ class Run:
 
 def root_lambda(q: Tensor, config: Config) -> Tensor:
     """Square root of lambda * 255**2 at qualities q (B,)."""
-    low, high = config.log_lambda
-    return torch.exp((low + q * (high - low)) / 2) * 255
+    return torch.exp(config.log_lambda_at(q) / 2) * 255
 
 
 def rate_terms(planes: list[Tensor], start: list[Tensor], scale: Tensor) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from layercast.codecs.hierarchical.model import surprises
 from layercast.codecs.hierarchical.walk import OFFSETS
 from layercast.entropy import CdfTables
 
+# `make test` goes without it; .ci/run has a step that installs it
 if importlib.util.find_spec("torch") is None:
     pytest.skip("needs PyTorch: pip install torch==2.13.0", allow_module_level=True)
 

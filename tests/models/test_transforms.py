@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from models.hierarchical.config import Config
 
+# `make test` goes without it; .ci/run has a step that installs it
 if importlib.util.find_spec("torch") is None:
     pytest.skip("needs PyTorch: pip install torch==2.13.0", allow_module_level=True)
 

@@ -91,9 +91,10 @@ def rank(
         keys, at, by_class = np.empty(size, np.int16), np.empty(room, np.int32), np.empty(room, np.int16)
         found = _compiled.rank(*logits, table, *order, values, count, keys, at, by_class, threads)
         ranked, begin = [], 0
-        for size, total in found:
-            ranked.append(Ranked(at[begin : begin + size], by_class[begin : begin + size], total))
-            begin += size
+        for members, total in found:
+            some = slice(begin, begin + members)
+            ranked.append(Ranked(at[some], by_class[some], total))
+            begin = some.stop
         return keys, ranked
     keys = row_keys(*logits, table)
     entries, bits = order
