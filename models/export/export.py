@@ -283,14 +283,14 @@ def main() -> None:
             "synthesis": synthesis_feeds(codec, images[:40]),
         }
         for name in TRANSFORMS if o.npu else o.int8:
-            quantised = o.out.parent / f"{o.out.name}.{name}.int8.onnx"
-            quantise(o.out / f"{name}.onnx", quantised, feeds[name])
+            whole, quantised = o.out / f"{name}.onnx", o.out.parent / f"{o.out.name}.{name}.int8.onnx"
             if o.npu:
+                quantise(whole, quantised, feeds[name], outputs=True)
                 fix_shape(quantised, o.out.parent / f"{o.out.name}.{name}.{o.npu[0]}x{o.npu[1]}.onnx", *o.npu)
-            if name in o.int8:
-                quantised.replace(o.out / f"{name}.onnx")
-            else:
                 quantised.unlink()
+            if name in o.int8:
+                quantise(whole, quantised, feeds[name])
+                quantised.replace(whole)
     entry.write(
         {
             "name": o.out.name,

@@ -11,10 +11,11 @@ and for each plane p of 1 and 2:
     fine{p}       x16, c* and s* of strides 32 and 16 with plane p, c8, s8, u8, g8, e8, x8 -> centre8, tilt8, y16, y8
     follow{p}_{k} x8, r8, centre8                                        -> centre8n, once k classes are known
 
-c: known value in quarters of the present step + 128 (at stride 8 of the `signed` channels in plane 1 and 2); s: 128
-+ 8 min(|v|, 15); u: min(|v|, 2); g: 1 + sign(v), with v the residual so far; e: plane 0's scale index, or plane 1's
-centre logit; r: 128 + 64 times what a known trit is above its expectation. Offsets are in eighths of a standard
-deviation + 128, logits in 1/16 + 128. Flat outputs hold strides 32 and 16. Channels are last everywhere.
+c: known value in quarters of the present step + 128 (at stride 8 of the `signed` channels in plane 1 and 2); s: 128 +
+8 min(|v|, 15) (at stride 8 of the plane's `sized` channels); u: min(|v|, 2); g: 1 + sign(v), with v the residual so
+far; e: plane 0's scale index, or plane 1's centre logit; r: 128 + 64 times what a known trit is above its expectation.
+Offsets are in eighths of a standard deviation + 128, logits in 1/16 + 128. Flat outputs hold strides 32 and 16.
+Channels are last everywhere.
 """
 
 from __future__ import annotations
@@ -147,10 +148,11 @@ class PlaneGraphs:
         self.earlier = SCALE if plane == 1 else LOGIT
         self.latents = dict(zip(("32", "16", "8"), latents, strict=True))
         self.signed = {**self.latents, "8": module.signed}
+        self.sized = {**self.latents, "8": module.sized}
 
     def context(self, g: Graph, level: str) -> list[Value]:
         values = g.input(f"c{level}", self.signed[level], VALUE)
-        return [values, g.input(f"s{level}", self.latents[level], SIZE, zero=128)]
+        return [values, g.input(f"s{level}", self.sized[level], SIZE, zero=128)]
 
     def head(self, g: Graph, i: int, x: Value, level: str) -> tuple[Value, Value]:
         n = self.latents[level]
@@ -177,7 +179,7 @@ class PlaneGraphs:
         up = g.shuffled(m.up32, g.concat(self.context(g, "32")))
         x = g.input("x16", m.mix[1].conv.out_channels, STREAM)
         y16 = g.block(m.learned, g.layer(m.learn, g.concat([x, *self.context(g, "16"), up])))
-        channels = m.mix[2].conv.in_channels - self.signed["8"] - self.latents["8"] - m.UP[1]
+        channels = m.mix[2].conv.in_channels - self.signed["8"] - self.sized["8"] - m.UP[1]
         given = g.concat([*self.context(g, "8"), g.input("x8", channels, STREAM), g.shuffled(m.up[1], y16)])
         x = g.layer(m.mix[2], given)
         if m.large:
@@ -193,8 +195,10 @@ class PlaneGraphs:
     def follow(self, number: int) -> Graph:
         m: Follow = self.module.follow[self.module.known.index(number)]
         g, n = Graph(f"follow{self.plane}_{number}", self.basis), self.latents["8"]
-        x = g.input("x8", m.hidden.conv.in_channels - n, STREAM)
-        h = g.layer(m.hidden, g.concat([x, g.layer(m.around, g.input("r8", n, STREAM))]))
+        seen = m.around.conv.in_channels
+        x = g.input("x8", m.hidden.conv.in_channels - seen, STREAM)
+        around = g.layer(m.around, g.channels(g.input("r8", n, STREAM), 0, seen))
+        h = g.layer(m.hidden, g.concat([x, around]))
         g.output(g.add(g.input("centre8", n, LOGIT), g.layer(m.centre, h)), "centre8n")
         return g
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.hierarchical.config import Config
 from models.hierarchical.prior import LowerBound, gaussian_bits
-from models.hierarchical.transforms import Block, Spline, mixed_precision, up
+from models.hierarchical.transforms import Block, Spline, Up, mixed_precision
 
 
 class DirectPrior(nn.Module):
@@ -32,7 +32,7 @@ class DirectPrior(nn.Module):
         super().__init__()
         self.mixed = False
         (c32, c16, _), widths, k = c.latents, (64, 96, 96), c.knots
-        self.u16, self.u8 = up(c32, 48), up(48 + c16, 64)
+        self.u16, self.u8 = Up(c32, 48), Up(48 + c16, 64)
         self.q = nn.ModuleList([Spline(w, k) for w in widths])
         self.inputs = nn.ModuleList([nn.Conv2d(48, 96, 1), nn.Conv2d(64, 96, 1)])
         self.blocks = nn.ModuleList([nn.ModuleList([Block(96, True), Block(96, True)]) for _ in range(2)])

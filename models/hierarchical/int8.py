@@ -1,10 +1,13 @@
 """Quantisation-aware training of synthesis: in training its blocks compute as the exported int8 network will.
 
-Static ranges per tensor, symmetric 7-bit weights per channel (7, so that CPUs without VNNI do not saturate). Gradients
-pass where a value was not clipped (Jacob et al. 2018).
+What a convolution reads is rounded, what it makes is not: sums of products are int32, and float32 if no other
+convolution reads them. Static ranges per tensor, symmetric 7-bit weights per channel (7, so that CPUs without VNNI do
+not saturate). Gradients pass where a value was not clipped (Jacob et al. 2018).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -50,12 +53,14 @@ class Range(nn.Module):
         self.ends.copy_(ends if first else self.ends.lerp(ends, MOMENTUM))
 
 
-def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """`conv(x)` with its weights on the int8 grid."""
+def rounding(conv: nn.Conv2d, given: Range | None) -> Callable[[Tensor], Tensor]:
+    """`conv`, with what it reads and its weights on int8 grids when `given` is on."""
+    if given is None or not given.on:
+        return conv
     scale = conv.weight.detach().abs().flatten(1).amax(1).clamp_min(1e-9) / WEIGHT_MAX
     zero = torch.zeros(len(scale), dtype=torch.int32, device=scale.device)
     weight = torch.fake_quantize_per_channel_affine(conv.weight, scale, zero, 0, -WEIGHT_MAX, WEIGHT_MAX)
-    return F.conv2d(x, weight, conv.bias, padding=conv.padding, groups=conv.groups)
+    return lambda x: F.conv2d(given(x), weight, conv.bias, padding=conv.padding, groups=conv.groups)
 
 
 def set_int8(module: nn.Module, on: bool) -> None:

@@ -294,17 +294,18 @@ def signed(v: Tensor, gate: Tensor) -> Tensor:
 class Follow(nn.Module):
     """New centre logits of stride 8's trits of a plane that are still to come, once worthier ones are known.
 
-    They see how much larger than expected (`surprise`) the known ones turned out, in all channels, there and around.
-    Signs tell nothing there: correcting tilts as well was worth 0.02 to 0.06 % of the bits.
+    They see how much larger than expected (`surprise`) the known ones of the first channels turned out, there and
+    around. Signs tell nothing there: correcting tilts as well was worth 0.02 to 0.06 % of the bits, and seeing the
+    finest channels nothing.
     """
 
     HIDDEN = 64
     """Hidden channels, at first."""
 
-    def __init__(self, width: int, hidden: int, n: int) -> None:
+    def __init__(self, width: int, hidden: int, n: int, surprising: int) -> None:
         super().__init__()
-        self.around = FixedConv(n, n, STREAM, STREAM, depthwise=True, size=5)
-        self.hidden = FixedConv(width + n, hidden, STREAM, HIDDEN)
+        self.around = FixedConv(surprising, surprising, STREAM, STREAM, depthwise=True, size=5)
+        self.hidden = FixedConv(width + surprising, hidden, STREAM, HIDDEN)
         self.centre = FixedConv(hidden, n, HIDDEN, LOGIT)
         for conv in (self.around, self.centre):
             nn.init.zeros_(conv.conv.weight)
@@ -313,7 +314,7 @@ class Follow(nn.Module):
 
     def forward(self, x: Tensor, known: Tensor, start: Trits) -> Trits:
         """x: the plane's context; known: surprises, 0 where not known; start: as the plane gave them."""
-        h = self.hidden(torch.cat([x, self.around(known)], 1))
+        h = self.hidden(torch.cat([x, self.around(known[:, : self.around.conv.in_channels])], 1))
         return Trits(add(start.centre, self.centre(h)), start.tilt, start.exact)
 
 
@@ -331,9 +332,9 @@ class Known:
     size: Tensor
     own: Tensor
 
-    def context(self, signed: int | None = None) -> list[Tensor]:
-        """Values, of the first `signed` channels or all, and magnitudes."""
-        return [context_value(self.value[:, :signed]), SIZE.snap(self.size.abs() / 2, False)]
+    def context(self, signed: int | None = None, sized: int | None = None) -> list[Tensor]:
+        """Values, of the first `signed` channels or all, and magnitudes, of the first `sized` or all."""
+        return [context_value(self.value[:, :signed]), SIZE.snap(self.size[:, :sized].abs() / 2, False)]
 
 
 class PlanePrior(nn.Module):
@@ -361,9 +362,9 @@ class PlanePrior(nn.Module):
         name = f"plane{plane}"
         self.wider = FixedBlock(w8, c.units(f"{name}.wider", w8 * 3 // 2))
         self.classes, self.known = c.classes[plane - 1], c.follow[plane - 1]
-        self.large, self.signed = plane == 2, c.signed
+        self.large, self.signed, self.sized = plane == 2, c.signed, c.sized[plane - 1]
         if self.large:
-            inputs = c.signed + n8 + context[1] + self.UP[1]
+            inputs = self.signed + self.sized + context[1] + self.UP[1]
             mixed = c.units(f"{name}.apart", self.MIXED * w8)
             self.apart = FixedConv(inputs, mixed, STREAM, HIDDEN, knots=k)
             self.joined = FixedConv(mixed, w8, HIDDEN, STREAM)
@@ -371,8 +372,9 @@ class PlanePrior(nn.Module):
         self.up = nn.ModuleList(
             [FixedConv(w32, 4 * self.UP[0], STREAM, STREAM), FixedConv(w16, 4 * self.UP[1], STREAM, STREAM)]
         )
-        for i, (n, signed, w) in enumerate(zip(c.latents, (n32, n16, c.signed), c.prior, strict=True)):
-            inputs = signed + n + (context[i - 1] + self.UP[i - 1] if i else 0)
+        seen = ((n32, n32), (n16, n16), (self.signed, self.sized))
+        for i, (n, (signed, sized), w) in enumerate(zip(c.latents, seen, c.prior, strict=True)):
+            inputs = signed + sized + (context[i - 1] + self.UP[i - 1] if i else 0)
             self.mix.append(FixedConv(inputs, w, STREAM, STREAM, knots=k))
             self.block.append(FixedBlock(w, c.units(f"{name}.block.{i}", w if i == 0 else w * 3 // 2)))
             hidden = c.units(f"{name}.head.{i}", int(w * TritHead.HIDDEN))
@@ -382,7 +384,10 @@ class PlanePrior(nn.Module):
         self.learn = FixedConv(w16 + 2 * n16 + self.UP[0], w16, STREAM, STREAM)
         self.learned = FixedBlock(w16, c.units(f"{name}.learned", w16))
         self.follow = nn.ModuleList(
-            [Follow(w8, c.units(f"{name}.follow.{i}", Follow.HIDDEN), n8) for i in range(len(self.known))]
+            [
+                Follow(w8, c.units(f"{name}.follow.{i}", Follow.HIDDEN), n8, c.surprising)
+                for i in range(len(self.known))
+            ]
         )
 
     def coarse(
@@ -416,7 +421,7 @@ class PlanePrior(nn.Module):
         up = F.pixel_shuffle(self.up32(torch.cat(now[0].context(), 1)), 2)
         y16 = self.learned(self.learn(torch.cat([x16, *now[1].context(), up], 1)))
         up = F.pixel_shuffle(self.up[1](y16), 2)
-        given = torch.cat([*known.context(self.signed), x8, up], 1)
+        given = torch.cat([*known.context(self.signed, self.sized), x8, up], 1)
         x = self.mix[2](given, basis)
         if self.large:
             x = STREAM.snap(x + self.joined(self.apart(given, basis)), False)

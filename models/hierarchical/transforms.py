@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.hierarchical.config import Config
-from models.hierarchical.int8 import Range, convolve
+from models.hierarchical.int8 import Range, rounding
 
 PRECISION_MIN = -1.25
 """Left end of the precision axis: 1 is quality 1 with every plane; quality 0 with plane 0 alone stands at -0.81. The
@@ -44,13 +44,18 @@ class Spline(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block; with `precision`, its input is scaled per channel by a spline; `ranges`: it can be trained for
-    int8; `hidden`: units, twice the channels if it is 0."""
+    """Residual block.
 
-    def __init__(self, channels: int, conditioned: bool, ranges: bool = False, hidden: int = 0) -> None:
+    Args:
+        conditioned: with `precision`, its input is scaled per channel by a spline.
+        rounded: it can be trained for int8, which rounds what its convolutions read.
+        hidden: units, twice the channels if it is 0.
+    """
+
+    def __init__(self, channels: int, conditioned: bool, rounded: bool = False, hidden: int = 0) -> None:
         super().__init__()
         hidden = hidden or 2 * channels
-        self.ranges = nn.ModuleList([Range() for _ in range(4)]) if ranges else None
+        self.ranges = nn.ModuleList([Range() for _ in range(3)]) if rounded else (None,) * 3
         self.scale = Spline(channels, PRECISION_KNOTS, PRECISION_MIN) if conditioned else None
         self.dw = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
         self.a = nn.Conv2d(channels, hidden, 1)
@@ -60,11 +65,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, precision: Tensor | None = None) -> Tensor:
         scaled = x if self.scale is None or precision is None else x * (1 + self.scale(precision))
-        if self.ranges is None or not self.ranges[0].on:
-            return x + self.b(F.relu(self.a(self.dw(scaled))))
-        y = self.ranges[1](convolve(self.dw, self.ranges[0](scaled)))
-        y = self.ranges[2](F.relu(convolve(self.a, y)))
-        return x + self.ranges[3](convolve(self.b, y))
+        pairs = zip((self.dw, self.a, self.b), self.ranges, strict=True)
+        dw, a, b = (rounding(conv, given) for conv, given in pairs)
+        return x + b(F.relu(a(dw(scaled))))
 
 
 def stage(
@@ -77,8 +80,16 @@ def stage(
     ]
 
 
-def up(a: int, b: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(a, 4 * b, 1), nn.PixelShuffle(2))
+class Up(nn.Sequential):
+    """From `a` channels to `b` at half the stride; `rounded`: it can be trained for int8."""
+
+    def __init__(self, a: int, b: int, rounded: bool = False) -> None:
+        super().__init__(nn.Conv2d(a, 4 * b, 1), nn.PixelShuffle(2))
+        self.range = Range() if rounded else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        mix, shuffle = self[0], self[1]
+        return shuffle(rounding(mix, self.range)(x))
 
 
 def zeroed(m: nn.Conv2d) -> nn.Conv2d:
@@ -190,7 +201,7 @@ class Synthesis(nn.Module):
         self.d32 = nn.ModuleList(stage(c, "synthesis.d32", w32, n32, conditioned=True))
         self.d16 = nn.ModuleList(stage(c, "synthesis.d16", w16, n16, conditioned=True))
         self.d8 = nn.ModuleList(stage(c, "synthesis.d8", w8, n8, conditioned=True))
-        self.u16, self.u8, self.u4 = up(w32, w16), up(w16, w8), up(w8, c.width4)
+        self.u16, self.u8, self.u4 = Up(w32, w16), Up(w16, w8), Up(w8, c.width4, rounded=True)
         self.lin4 = nn.Conv2d(3, c.width4, 4, 4)
         self.d4 = Block(c.width4, True, hidden=c.units("synthesis.d4", 2 * c.width4))
         self.out = zeroed(nn.Conv2d(c.width4, 48, 1))

@@ -27,8 +27,8 @@ def take_in(model: Codec, weights: dict[str, Tensor], config: Config) -> None:
         if name is None:
             continue
         new = state.get(name)
-        if new is None and ".offset." in name:
-            continue  # of a group without signed channels now
+        if new is None and (".offset." in name or ".ranges." in name):
+            continue  # of a group without signed channels now, of what is not rounded now
         if new is None or new.ndim != old.ndim:
             raise ValueError(f"{name}: this codec has no such weights")
         if new.shape == old.shape:
@@ -61,14 +61,17 @@ def renamed(name: str, old: Config, new: Config) -> str | None:
 def columns(name: str, count: int, old: Config, new: Config) -> tuple[Tensor, Tensor]:
     """Which of a layer's `count` old inputs stay, and where they stand among the new ones.
 
-    A refinement plane's trunk at stride 8 sees values of signed channels, magnitudes of all, and then everything else;
-    everywhere else latents come alone or last.
+    A refinement plane's trunk at stride 8 sees values of signed channels, magnitudes of sized ones, and then everything
+    else; everywhere else latents come alone or last.
     """
     every = torch.arange(count)
-    if not name.endswith(("mix.2.conv.weight", "apart.conv.weight")):
-        return every, every
-    values, sizes, rest = every.split([old.signed, old.latents[2], count - old.signed - old.latents[2]])
-    kept = min(old.signed, new.signed)
-    begin = new.signed + new.latents[2]
-    places = (torch.arange(kept), new.signed + torch.arange(len(sizes)), begin + torch.arange(len(rest)))
-    return torch.cat([values[:kept], sizes, rest]), torch.cat(places)
+    if name.endswith(("mix.2.conv.weight", "apart.conv.weight")):
+        plane = ("plane1", "plane2").index(name.split(".")[0])
+        before, after = (old.signed, old.sized[plane]), (new.signed, new.sized[plane])
+        values, sizes, rest = every.split([*before, count - sum(before)])
+        signed, sized = (min(pair) for pair in zip(before, after, strict=True))
+        places = (torch.arange(signed), after[0] + torch.arange(sized), sum(after) + torch.arange(len(rest)))
+        return torch.cat([values[:signed], sizes[:sized], rest]), torch.cat(places)
+    if ".follow." in name and name.endswith("hidden.conv.weight"):
+        count = min(count, count - old.surprising + new.surprising)
+    return every[:count], every[:count]

@@ -37,8 +37,9 @@ def inputs(seed: int) -> dict[str, Any]:
 def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[kernels.Ranked]]:
     i = {"energy": i["bytes"][:KEYS].astype(np.float32) / 8} | i | other
     logits, order = (i["centre"], i["tilt"]), (i["order"], i["bits"])
-    settings = i.get("count", 4), i.get("threads", 1)
-    return kernels.rank(logits, i["table"], order, i["energy"], *settings)
+    keys = np.empty(len(i["centre"]), np.int16)
+    settings = i.get("count", 4), keys, i.get("threads", 1)
+    return keys, kernels.rank(logits, i["table"], order, i["energy"], *settings)
 
 
 def everything(i: dict[str, Any]) -> list[np.ndarray]:
@@ -67,8 +68,8 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         *kernels.digits(i["latents"], 40),
         kernels.symbols_at(i["at"], settled, keys),
         *(np.round(x, 3) for x in kernels.squares(i["latents"][:996], 6, 9)),
-        *kernels.contexts(i["table"] * np.int16(15) - np.int16(15000)).values(),
-        *kernels.contexts(np.arange(-40, 41, dtype=np.int16)).values(),
+        *kernels.contexts(i["table"] * np.int16(15) - np.int16(15000), 8, 5, 7).values(),
+        *kernels.contexts(np.arange(-40, 41, dtype=np.int16), 81, 81, 81).values(),
         trits,
         surprise,
         kernels.base_keys(i["centre"], None, C, 16),
@@ -135,6 +136,38 @@ def test_squares_are_summed_by_channel() -> None:
     np.testing.assert_allclose(least, [0, 0.25])
 
 
+def many(threads: int) -> list[np.ndarray]:
+    """What every kernel that threads share makes of more symbols than one takes at a time."""
+    rng, n = np.random.default_rng(9), 150_012
+    at = np.flatnonzero(rng.random(n) < 0.8).astype(np.int32)
+    symbols = rng.integers(-1, 2, len(at)).astype(np.int32)
+    keys, all_keys = rng.integers(0, KEYS, len(at)).astype(np.int16), np.zeros(n, np.int16)
+    centre, tilt = rng.integers(0, 256, (2, n)).astype(np.uint8)
+    values, latents = rng.integers(-40, 41, n).astype(np.int16), (30 * rng.normal(size=n)).astype(np.float32)
+    (trits, settled), surprise = np.zeros((2, n), np.int8), np.zeros(n, np.uint8)
+    table = rng.integers(0, 256, 9 * KEYS).astype(np.uint8)
+    kernels.learn(at, symbols, keys, values, table, trits, surprise, threads)
+    kernels.settle(at, symbols, keys, settled, threads)
+    logits = centre, tilt, rng.integers(0, KEYS // 2, 512).astype(np.int16)
+    return [
+        *(trits, settled, surprise),
+        kernels.row_keys_at(at, *logits, all_keys, threads),
+        all_keys,
+        *kernels.contexts(values, 12, 5, 7, threads).values(),
+        *kernels.digits(latents, 50, threads),
+        *kernels.squares(latents, 12, 9, threads),
+        kernels.symbols_at(at, trits, keys, threads),
+    ]
+
+
+@compiled
+def test_threads_that_share_the_work_get_what_one_gets() -> None:
+    alone = many(1)
+    for threads in (2, 5):
+        for a, b in zip(many(threads), alone, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @compiled
 def test_no_index_leaves_its_array() -> None:
     i = inputs(9)
@@ -148,6 +181,9 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.learn(at, i["symbols"] + np.int32(1), keys, *rest),
         lambda: kernels.learn(at, i["symbols"], keys - np.int16(KEYS), *rest),
         lambda: kernels.learn(at[1:], i["symbols"], keys, *rest),
+        lambda: kernels.contexts(i["values"][:10], 6, 3, 3),
+        lambda: kernels.contexts(i["values"], C, C + 1, 1),
+        lambda: kernels.contexts(i["values"], C, 1, -1),
         lambda: kernels.digits(i["latents"], 40000),
         lambda: kernels.squares(i["latents"][:10], 6, 9),
         lambda: kernels.squares(i["latents"][:10], 0, 9),

@@ -236,6 +236,19 @@ def test_finishing_does_not_end_the_encoder():
 
 
 @pytest.mark.parametrize("count", [5, 5000])
+def test_symbols_into_memory_that_is_there(count):
+    tables, rows = CdfTables.gaussian(SCALES), np.arange(count) % len(SCALES)
+    symbols = own.drawn(tables, rows, seed=3)
+    data, memory = encode_symbols(symbols, rows, tables), np.full((2, count), 99, np.int32)
+    assert SymbolDecoder(data).decode(rows, tables, out=memory[1]).base is memory
+    assert np.array_equal(memory[1], symbols)
+    assert (memory[0] == 99).all()
+    for bad in (memory[0, 1:], memory[0].astype(np.int64), np.zeros(2 * count, np.int32)[::2]):
+        with pytest.raises(CodecError, match="as many as rows"):
+            SymbolDecoder(data).decode(rows, tables, out=bad)
+
+
+@pytest.mark.parametrize("count", [5, 5000])
 def test_the_ends_of_int32_go_through_the_escape(count):
     tables = CdfTables.from_frequencies(
         [[65535, 1], [65535, 1], [65535, 1]], [0, 2**31 - 2, -(2**31)], escaped=True

@@ -39,6 +39,7 @@ from models.hierarchical.fixed import (
     integers,
     set_exact,
 )
+from models.hierarchical.int8 import set_int8
 from models.hierarchical.prior import SCALE, Head, Known, Level, PlanePrior, Trits, surprise
 from models.hierarchical.transforms import Analysis, Synthesis
 from models.training.data import Latents, Photographs
@@ -199,10 +200,10 @@ def test_a_plane_is_exported_as_it_is_trained() -> None:
         "e8": scales,
     }
     for level, v in values.items():
-        feeds |= {
-            f"{name}{level}": x.reshape(v.shape) for name, x in contexts(v.astype(np.int16).ravel()).items()
-        }
-    feeds["c8"] = feeds["c8"][..., : SMALL.signed]
+        n = v.shape[-1]
+        seen = (SMALL.signed, SMALL.sized[1]) if level == "8" else (n, n)
+        made = contexts(v.astype(np.int16).ravel(), n, *seen)
+        feeds |= {f"{name}{level}": x.reshape(*v.shape[:3], -1) for name, x in made.items()}
     graph = PlaneGraphs(plane, 1, SMALL.latents, basis).fine()
     wanted = {i.name for i in graph.inputs}
     exported = evaluate(
@@ -243,6 +244,27 @@ def test_more_latents_go_on_from_what_fewer_have_learned() -> None:
         take_in(new, {"analysis.nothing": torch.zeros(3)}, few)
 
 
+def test_magnitudes_and_surprises_that_are_left_out_leave_the_others_as_they_were() -> None:
+    torch.manual_seed(4)
+    every = replace(SMALL, sized=(108, 108), surprising=108)
+    old, new = Codec(every), Codec(SMALL)
+    with torch.no_grad():
+        for plane, sized in zip((old.plane1, old.plane2), SMALL.sized, strict=True):
+            for layer in (plane.mix[2], *([plane.apart] if plane.large else [])):
+                layer.conv.weight[:, SMALL.signed + sized : SMALL.signed + 108] = 0
+            for follow in plane.follow:
+                follow.hidden.conv.weight[:, -(108 - SMALL.surprising) :] = 0
+    take_in(new, old.state_dict(), every)
+    q, x, everything = torch.tensor([0.3, 0.9]), torch.rand(2, 3, 64, 64), torch.ones(2, SMALL.parts)
+    with torch.no_grad():
+        scaled = [y * torch.exp(old.log_gain(q)) for y in old.analysis(x)]
+        (_, before), (_, after) = (m.planes(scaled, q, everything, 2) for m in (old, new))
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(b.start, a.start)
+        for one, other in zip(a.coded, b.coded, strict=True):
+            torch.testing.assert_close(other, one)
+
+
 def test_corrections_that_are_left_out_leave_the_others_as_they_were() -> None:
     many = replace(SMALL, follow=((1,), (1, 2, 3)))
     old, new = Codec(many), Codec(SMALL)
@@ -258,8 +280,14 @@ def test_corrections_that_are_left_out_leave_the_others_as_they_were() -> None:
 def test_a_description_from_before_says_that_every_class_is_corrected() -> None:
     described = SMALL.to_json()
     assert Config.from_json(json.loads(json.dumps(described))) == SMALL
-    del described["follow"]
-    assert Config.from_json(json.loads(json.dumps(described))).follow == ((1,), (1, 2, 3))
+    for name in ("follow", "sized", "surprising"):
+        del described[name]
+    before = Config.from_json(json.loads(json.dumps(described)))
+    assert before.follow == ((1,), (1, 2, 3))
+    assert before.sized == (SMALL.latents[2],) * 2
+    assert before.surprising == SMALL.latents[2]
+    with pytest.raises(ValueError, match="stride 8 has 108 channels"):
+        replace(SMALL, sized=(36, 109))
     with pytest.raises(ValueError, match="known classes"):
         replace(SMALL, follow=((), (3, 4)))
 
@@ -443,9 +471,13 @@ def test_a_run_goes_on_with_as_many_hidden_units_or_with_more(tmp_path: Path) ->
     assert grown.model.synthesis.d4.a.out_channels == 13
     assert grown.model.base.b8.a.conv.out_channels == 9
     x, q = torch.rand(1, 3, 64, 64), torch.tensor([0.8])
-    with torch.no_grad():
-        for each in (same, grown):
+    with (
+        torch.no_grad()
+    ):  # in floats: ranges are read from what a training network sees, in each run by itself
+        for each in (first, same, grown):
+            set_int8(each.model, False)
             torch.testing.assert_close(each.model.whole(x, q, True)[0], first.model.whole(x, q, True)[0])
+    set_int8(grown.model.synthesis, True)
     data = Photographs(tmp_path / "photos", 64, seed=0)
     new = grown.model.synthesis.d4.b.weight[:, 10:]
     assert not new.any()

@@ -20,7 +20,7 @@ from models.export import dead
 from models.export.transforms import AnalysisGraph, SynthesisGraph, export_float, fix_shape, scale_tables
 from models.hierarchical.codec import Codec, Cut
 from models.hierarchical.int8 import set_int8
-from models.hierarchical.transforms import Block
+from models.hierarchical.transforms import Block, Up
 from models.training.revive import revive
 from PIL import Image
 
@@ -136,13 +136,12 @@ def test_a_network_of_fixed_shape_computes_the_same_and_knows_every_size(tmp_pat
 
 def test_a_block_trained_for_int8_computes_on_256_levels() -> None:
     torch.manual_seed(8)
-    block, x = Block(12, True, True), torch.randn(2, 12, 40, 40)
+    block, x = Block(12, True, rounded=True), torch.randn(2, 12, 40, 40)
     plain = block(x)
     set_int8(block, True)
     x.requires_grad_(True)
     rounded = block(x)
     assert 0 < (rounded - plain).pow(2).mean() < 1e-3 * (plain - x).detach().pow(2).mean()
-    assert block.ranges is not None
     inner = block.ranges[1](torch.linspace(-9, 9, 5000))
     assert len(inner.unique()) <= 256
     assert inner.abs().max() < 9  # what lies outside the range it has seen is clipped
@@ -153,6 +152,16 @@ def test_a_block_trained_for_int8_computes_on_256_levels() -> None:
     ends = block.ranges[0].ends.clone()
     block(100 * x.detach())
     torch.testing.assert_close(block.ranges[0].ends, ends)  # only training reads ranges
+
+
+def test_a_step_up_trained_for_int8_is_near_what_it_is_in_floats() -> None:
+    torch.manual_seed(9)
+    up, x = Up(12, 5, rounded=True), torch.randn(2, 12, 20, 20)
+    plain = up(x)
+    set_int8(up, True)
+    rounded = up(x)
+    assert rounded.shape == (2, 5, 40, 40)
+    assert 0 < (rounded - plain).pow(2).mean() < 1e-3 * plain.detach().pow(2).mean()
 
 
 def test_planes_of_part_of_a_batch_are_those_of_the_whole() -> None:

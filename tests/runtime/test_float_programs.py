@@ -96,6 +96,14 @@ class Builder(GraphBuilder):
         b = self.op("DequantizeLinear", self.constant(bias), *grid, axis=0)
         return self.op("Conv", x, w, b, kernel_shape=[side] * 2, pads=[side // 2] * 4, group=groups)
 
+    def int8_matmul(self, x: str, scale: float, inputs: int, outputs: int) -> str:
+        """Of a value on a grid of this scale."""
+        weights = self.rng.integers(-63, 64, (inputs, outputs)).astype(np.int8)
+        scales = (np.abs(self.rng.normal(1, 0.1, outputs)) / 200).astype(np.float32)
+        grid = self.constant(scales), self.constant(np.zeros(outputs, np.int8))
+        w = self.op("DequantizeLinear", self.constant(weights), *grid, axis=1)
+        return self.op("Add", self.op("MatMul", x, w), self.constant(self.weights(outputs)))
+
     def model(self) -> bytes:
         data: bytes = self.made().SerializeToString()
         return data
@@ -188,9 +196,9 @@ def test_int8_between_floats(channels: int, scaled: bool, instructions: str) -> 
     y = b.int8_convolution(y, 0.05, b.rng.integers(-63, 64, (channels, 1, 5, 5)), channels)
     y = b.quantised(y, 0.04, 120)
     y = b.int8_convolution(y, 0.04, b.rng.integers(-63, 64, (2 * channels, channels, 1, 1)))
-    y = b.quantised(y, 0.03, 0)  # a ReLU
+    y = b.quantised(b.op("Relu", y), 0.03, 0)
     y = b.int8_convolution(y, 0.03, b.rng.integers(-63, 64, (channels, 2 * channels, 1, 1)))
-    y = b.op("Transpose", b.quantised(y, 0.1, 128), perm=[0, 2, 3, 1])
+    y = b.op("Transpose", y, perm=[0, 2, 3, 1])
     b.output(b.op("Add", x, y), "y")
     feeds = {"x": floats(4, 9, channels)}
     if scaled:
@@ -202,11 +210,28 @@ def test_int8_between_floats(channels: int, scaled: bool, instructions: str) -> 
 
 
 @ALL
+@pytest.mark.parametrize("channels", [1, 5, 8, 13, 16, 40])
+def test_int8_products_make_floats(channels: int, instructions: str) -> None:
+    """Alone, with a ReLU, and spread over tiles that are added to others."""
+    b = Builder()
+    x, more = b.input("x", channels), b.input("more", channels)
+    scales = b.vector("scales", channels)
+    y = b.quantised(x, 0.05, 130)
+    b.output(b.int8_matmul(y, 0.05, channels, 7), "alone")
+    b.output(b.op("Relu", b.int8_matmul(y, 0.05, channels, 2 * channels)), "positive")
+    spread = b.spread(b.int8_matmul(y, 0.05, channels, 4 * channels), 2, channels, x)
+    b.output(b.op("Add", b.matmul(b.op("Mul", more, scales), channels, channels), spread), "spread")
+    feeds = {"x": floats(3, 7, channels), "more": floats(6, 14, channels, 1)}
+    feeds["scales"] = np.linspace(0.5, 2, channels).astype(np.float32)
+    compare(b.model(), feeds, instructions, atol=1e-3)
+
+
+@ALL
 def test_values_outside_every_range(instructions: str) -> None:
     b = Builder()
     x = b.input("x", 8)
     y = b.quantised(b.op("Transpose", x, perm=[0, 3, 1, 2]), 0.05, 128)
-    y = b.quantised(b.int8_convolution(y, 0.05, b.rng.integers(-63, 64, (8, 8, 1, 1))), 0.05, 128)
+    y = b.int8_convolution(y, 0.05, b.rng.integers(-63, 64, (8, 8, 1, 1)))
     b.output(b.op("Add", x, b.op("Transpose", y, perm=[0, 2, 3, 1])), "y")
     feeds = {"x": np.array([-1e30, 1e30, -1e9, 1e9, 1e5, -1e5, 0, 7], np.float32).reshape(1, 1, 1, 8)}
     found = ProgramNetwork(b.model(), "g", 1, instructions, exact=False).run(feeds)["y"]

@@ -94,6 +94,46 @@ def test_any_number_of_channels(channels: int, outputs: int, extreme: bool, inst
             np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
 
 
+@compiled
+@ALL
+def test_filters_after_filters_with_any_number_of_threads(instructions: str) -> None:
+    """Every row needs rows of others on both sides, which may be another thread's."""
+    b = Builder()
+    x = first = b.input("x", 4)
+    for _ in range(5):
+        filtered = b.convolution(x, b.rng.integers(-30, 31, (4, 1, 5, 5)), 8, 4)
+        x = b.add(x, b.convolution(filtered, b.rng.integers(-60, 61, (4, 4, 1, 1)), 7))
+    b.output(b.add(x, first), "y")
+    model = b.made()
+    for threads in (1, 2, 3, 5, 40):
+        network = ProgramNetwork(model.SerializeToString(), "chain", threads, instructions)
+        for h in (1, 3, 8, 37):
+            feeds = picture(4, h, 5, seed=h)
+            expected = evaluate(model, feeds)["y"]
+            for _ in range(3):
+                np.testing.assert_array_equal(network.run(feeds)["y"], expected)
+
+
+@compiled
+@ALL
+@pytest.mark.parametrize("channels", [4, 12, 30, 108])
+def test_sums_that_a_convolution_or_a_product_takes_along(channels: int, instructions: str) -> None:
+    """Each is clipped by itself, in the order of the graph."""
+    b = Builder()
+    x, more = b.input("x", channels), b.input("more", channels)
+    mixed = [b.convolution(x, b.rng.integers(-60, 61, (channels, channels, 1, 1)), 6) for _ in range(3)]
+    scaled = b.convolution(more, b.rng.integers(-60, 60, (channels, 1, 1, 1)), 5, channels)
+    b.output(b.add(b.add(b.add(mixed[0], mixed[1]), b.add(scaled, more)), mixed[2]), "y")
+    model = b.made()
+    network = ProgramNetwork(model.SerializeToString(), "sums", 2, instructions)
+    assert [s.kind for s in network._program.steps].count("add") < 2
+    for h, w in ((1, 1), (3, 7)):
+        feeds = picture(channels, h, w) | {"more": picture(channels, h, w, 1)["x"]}
+        expected = evaluate(model, feeds)["y"]
+        assert 0 in expected or expected.size < 100
+        np.testing.assert_array_equal(network.run(feeds)["y"], expected)
+
+
 def test_groups_hold_every_step_once_and_never_saturate() -> None:
     rng = np.random.default_rng(5)
     for spread in (3, 12, 60):

@@ -6,6 +6,7 @@ are copied, tables when they are made, numbers from the stream when they are fou
 number of threads may use them; a coder serves one call at a time. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <limits.h>
 
 #include "native/quiet.h"
 
@@ -150,36 +151,41 @@ static bool copy_rows(uint16_t *keys, const Py_buffer *rows, size_t size, uint32
     bool outside = false;
     const char *from = rows->buf;
     *known = false;
-#define COPY(TYPE)                                                                                                     \
-    *known = rows->itemsize == sizeof(TYPE);                                                                           \
-    for (size_t i = 0; i < size && *known; i++) {                                                                      \
-        TYPE row;                                                                                                      \
-        memcpy(&row, from + i * sizeof row, sizeof row);                                                               \
-        outside |= (uint64_t)row >= count; /* what is negative is very large */                                        \
-        keys[i] = (uint16_t)row;                                                                                       \
+#define COPY(POSITIVE, MAX)                                                                                            \
+    *known = rows->itemsize == sizeof(POSITIVE);                                                                       \
+    if (*known) {                                                                                                      \
+        const uint64_t largest = MAX; /* of the type; what is negative is above it */                                  \
+        POSITIVE most = 0;                                                                                             \
+        for (size_t i = 0; i < size; i++) {                                                                            \
+            POSITIVE row;                                                                                              \
+            memcpy(&row, from + i * sizeof row, sizeof row);                                                           \
+            most = row > most ? row : most;                                                                            \
+            keys[i] = (uint16_t)row;                                                                                   \
+        }                                                                                                              \
+        outside = most >= count || most > largest;                                                                     \
     }                                                                                                                  \
     break
     switch (rows->format && rows->format[0] && !rows->format[1] ? rows->format[0] : 'B') {
     case 'b':
-        COPY(signed char);
+        COPY(unsigned char, SCHAR_MAX);
     case 'B':
-        COPY(unsigned char);
+        COPY(unsigned char, UCHAR_MAX);
     case 'h':
-        COPY(short);
+        COPY(unsigned short, SHRT_MAX);
     case 'H':
-        COPY(unsigned short);
+        COPY(unsigned short, USHRT_MAX);
     case 'i':
-        COPY(int);
+        COPY(unsigned int, INT_MAX);
     case 'I':
-        COPY(unsigned int);
+        COPY(unsigned int, UINT_MAX);
     case 'l':
-        COPY(long);
+        COPY(unsigned long, LONG_MAX);
     case 'L':
-        COPY(unsigned long);
+        COPY(unsigned long, ULONG_MAX);
     case 'q':
-        COPY(long long);
+        COPY(unsigned long long, LLONG_MAX);
     case 'Q':
-        COPY(unsigned long long);
+        COPY(unsigned long long, ULLONG_MAX);
     }
 #undef COPY
     return !outside;

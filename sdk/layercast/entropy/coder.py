@@ -105,7 +105,11 @@ class SymbolDecoder:
         self._coder = backend.Decoder(data)
 
     def decode(
-        self, rows: NDArray[Any], tables: CdfTables, plans: Sequence[Plan] | None = None
+        self,
+        rows: NDArray[Any],
+        tables: CdfTables,
+        plans: Sequence[Plan] | None = None,
+        out: NDArray[np.int32] | None = None,
     ) -> NDArray[np.int32]:
         """Take the next portion.
 
@@ -113,15 +117,18 @@ class SymbolDecoder:
             rows: the table row of each symbol, (N,) integers, as in the encoder's `push`.
             tables: the tables that `rows` count in.
             plans: `plan(rows, tables)`, where there was time for it before.
+            out: where the symbols go, (N,) int32 without gaps; new memory if there is none.
 
         Returns:
             (N,) int32.
 
         Raises:
-            CodecError: a row does not exist.
-            CorruptError: the bytes cannot come from an encoder.
+            CodecError: a row does not exist, or `out` is of another kind.
+            CorruptError: the bytes cannot come from an encoder; `out` may hold anything then.
         """
-        symbols = np.empty(rows.shape, np.int32)
+        symbols = np.empty(rows.shape, np.int32) if out is None else out
+        if symbols.shape != rows.shape or symbols.dtype != np.int32 or not symbols.flags.c_contiguous:
+            raise CodecError(f"symbols into {symbols.dtype} {symbols.shape}", hint="int32, as many as rows")
         ready = iter(plans or ())
         for some in _portions(rows):
             self._coder.decode(tables, rows[some], symbols[some], next(ready, None))

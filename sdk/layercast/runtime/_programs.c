@@ -1,9 +1,9 @@
 /* layercast.runtime._programs: runs programs of operations on uint8 and float32 tensors, those of a codec's networks.
 
 `programs/` makes a program of an ONNX graph; here each row of an output is computed at once, for every operation of a
-stage before the next row, so that what lies between them stays in the cache. Rows are taken by whichever thread is
-free. There are x86-64 instructions for AVX2 and AVX-512 VNNI; elsewhere `SETS` is empty and ONNX Runtime does the
-work.
+stage before the next row, and rows of a later stage as soon as they can be, so that what lies between operations stays
+in the cache (`native/fronts.h`). There are x86-64 instructions for AVX2 and AVX-512 VNNI; elsewhere `SETS` is empty and
+ONNX Runtime does the work.
 
 Programs come from `programs/` alone, which checks shapes; nothing that arrives from a network is looked at here. */
 #define PY_SSIZE_T_CLEAN
@@ -20,66 +20,20 @@ Programs come from `programs/` alone, which checks shapes; nothing that arrives 
 #endif
 
 #if SUPPORTED
-#include <sched.h>
-#include <stdatomic.h>
-
-#include "native/operation.h"
 #include "native/pool.h"
-#include "native/rows.h"
-
-#define MAX_STAGES 32
-#define PATIENCE 4000 /* pauses before a thread that waits for another's row offers its core */
-
-typedef struct {
-    const Stage *stages;
-    int64_t count;
-    const Operation *operations;
-    int64_t scratch; /* bytes that one thread needs */
-    Row *pointwise;
-    _Atomic int64_t next[MAX_STAGES], done[MAX_STAGES]; /* rows taken, rows finished */
-    atomic_bool worked;
-} Job;
-
-static void compute(const Job *job, const Stage *stage, uint8_t *scratch, int64_t y)
-{
-    for (const Operation *op = job->operations + stage->first; op < job->operations + stage->end; op++)
-        (op->kind == POINTWISE ? job->pointwise : ROWS[op->kind])(op, scratch, y);
-}
-
-/* Take rows until every row of every stage is finished; does nothing where there is no memory. */
-static void take_part(void *context)
-{
-    Job *job = context;
-    uint8_t *scratch = aligned_alloc(64, ((size_t)job->scratch / 64 + 2) * 64);
-    if (!scratch)
-        return;
-    for (int64_t s = 0; s < job->count; s++) {
-        const Stage *stage = job->stages + s;
-        for (int64_t y; (y = atomic_fetch_add(&job->next[s], 1)) < stage->rows;) {
-            compute(job, stage, scratch, y);
-            atomic_fetch_add_explicit(&job->done[s], 1, memory_order_release);
-        }
-        for (int i = 0; atomic_load_explicit(&job->done[s], memory_order_acquire) < stage->rows; i++) {
-            if (i < PATIENCE)
-                __builtin_ia32_pause();
-            else
-                sched_yield();
-        }
-    }
-    atomic_store(&job->worked, true);
-    free(scratch);
-}
+#include "native/fronts.h"
 
 static PyObject *run(PyObject *self, PyObject *args)
 {
-    Py_buffer stages, operations;
+    Py_buffer stages, needs, operations;
     Py_ssize_t scratch;
     int threads, set;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*nii", &stages, &operations, &scratch, &threads, &set))
+    if (!PyArg_ParseTuple(args, "y*y*y*nii", &stages, &needs, &operations, &scratch, &threads, &set))
         return NULL;
     Job job = {.stages = stages.buf,
                .count = stages.len / (Py_ssize_t)sizeof(Stage),
+               .needs = needs.buf,
                .operations = operations.buf,
                .scratch = scratch,
                .pointwise = set == VNNI ? pointwise_vnni : pointwise_avx2};
@@ -88,9 +42,11 @@ static PyObject *run(PyObject *self, PyObject *args)
                       operations.len % (Py_ssize_t)sizeof(Operation) == 0;
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
+        prepare(&job, threads);
         share(take_part, &job, threads);
         Py_END_ALLOW_THREADS
     }
+    PyBuffer_Release(&needs);
     PyBuffer_Release(&stages);
     PyBuffer_Release(&operations);
     if (!fits) {
@@ -103,7 +59,7 @@ static PyObject *run(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
 #if SUPPORTED
-    {"run", run, METH_VARARGS, "run(stages, operations, scratch bytes, threads, set of instructions)"},
+    {"run", run, METH_VARARGS, "run(stages, needs, operations, scratch bytes, threads, set of instructions)"},
 #endif
     {NULL, NULL, 0, NULL},
 };

@@ -80,6 +80,36 @@ static inline int mirrored(int x, int16_t key)
     return (x ^ flag) - flag;
 }
 
+#define CHUNK 32768 /* symbols that a thread takes at a time: less is done before another has woken */
+
+/* A loop over symbols or positions, which threads share. */
+typedef struct Loop {
+    int (*some)(const struct Loop *, Py_ssize_t begin, Py_ssize_t end); /* returns 0 where an index is outside */
+    Py_ssize_t n, chunk;
+    const Py_buffer *b;
+    int channels[3], number;
+    double *sums;
+    atomic_int outside;
+    _Atomic Py_ssize_t taken;
+} Loop;
+
+static void take_chunks(void *context)
+{
+    Loop *loop = context;
+    for (Py_ssize_t begin; (begin = atomic_fetch_add(&loop->taken, loop->chunk)) < loop->n;) {
+        const Py_ssize_t end = loop->n - begin < loop->chunk ? loop->n : begin + loop->chunk;
+        if (!loop->some(loop, begin, end))
+            atomic_store(&loop->outside, 1);
+    }
+}
+
+/* Returns 0 if any part of the loop did. */
+static int in_chunks(Loop *loop, int threads)
+{
+    share(take_chunks, loop, loop->n > loop->chunk ? threads : 1);
+    return !atomic_load(&loop->outside);
+}
+
 static PyObject *finish(Py_buffer *buffers, int n, int checked, int inside)
 {
     for (int i = 0; i < n; i++)
@@ -93,25 +123,34 @@ static PyObject *finish(Py_buffer *buffers, int n, int checked, int inside)
     Py_RETURN_NONE;
 }
 
+static int some_row_keys_at(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const int32_t *at = b[0].buf;
+    const uint8_t *centre = b[1].buf, *tilt = b[2].buf;
+    const int16_t *table = b[3].buf;
+    int16_t *keys = b[4].buf, *out = b[5].buf;
+    if (!within(at + begin, end - begin, b[1].len))
+        return 0;
+    for (Py_ssize_t i = begin; i < end; i++)
+        keys[at[i]] = out[i] = key_of(table, centre[at[i]], tilt[at[i]]);
+    return 1;
+}
+
 static PyObject *row_keys_at(PyObject *self, PyObject *args)
 {
     Py_buffer b[6];
-    int inside = 1;
+    int inside = 1, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*w*w*", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*w*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &threads))
         return NULL;
     Py_ssize_t n = b[0].len / 4, size = b[1].len;
     int checked = fits(&b[0], n, 4, "at") && fits(&b[2], size, 1, "tilt") && fits(&b[3], 2 * LOGITS, 2, "table") &&
                   fits(&b[4], size, 2, "keys") && fits(&b[5], n, 2, "out");
-    if (checked) {
-        const int32_t *at = b[0].buf;
-        const uint8_t *centre = b[1].buf, *tilt = b[2].buf;
-        const int16_t *table = b[3].buf;
-        int16_t *keys = b[4].buf, *out = b[5].buf;
+    if (checked && (inside = is_key_table(b[3].buf))) {
+        Loop loop = {.some = some_row_keys_at, .n = n, .chunk = CHUNK, .b = b};
         Py_BEGIN_ALLOW_THREADS
-        inside = within(at, n, size) && is_key_table(table);
-        for (Py_ssize_t i = 0; i < n && inside; i++)
-            keys[at[i]] = out[i] = key_of(table, centre[at[i]], tilt[at[i]]);
+        inside = in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 6, checked, inside);
@@ -280,168 +319,257 @@ static PyObject *rank(PyObject *self, PyObject *args)
     return list;
 }
 
+static void count_signs(const int16_t *restrict values, uint8_t *restrict few, uint8_t *restrict sign, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const int16_t v = values[i], most = v < -2 ? -2 : v > 2 ? 2 : v;
+        few[i] = (uint8_t)(most < 0 ? -most : most);
+        sign[i] = (uint8_t)(1 + (v > 0) - (v < 0));
+    }
+}
+
+static void quarter(const int16_t *restrict values, uint8_t *restrict known, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const int16_t v = values[i], most = v < -32 ? -32 : v > 32 ? 32 : v, quarters = (int16_t)(4 * most);
+        known[i] = (uint8_t)(ZERO + (quarters > 127 ? 127 : quarters));
+    }
+}
+
+static void measure(const int16_t *restrict values, uint8_t *restrict size, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const int16_t v = values[i], most = v < -15 ? -15 : v > 15 ? 15 : v;
+        size[i] = (uint8_t)(ZERO + 8 * (most < 0 ? -most : most));
+    }
+}
+
+static int some_contexts(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const Py_ssize_t channels = loop->channels[0], is_signed = loop->channels[1], sized = loop->channels[2];
+    const int16_t *values = (const int16_t *)b[0].buf + begin * channels;
+    uint8_t *known = (uint8_t *)b[1].buf + begin * is_signed, *size = (uint8_t *)b[2].buf + begin * sized;
+    uint8_t *few = (uint8_t *)b[3].buf + begin * channels, *sign = (uint8_t *)b[4].buf + begin * channels;
+    count_signs(values, few, sign, (end - begin) * channels);
+    for (Py_ssize_t p = begin; p < end; p++, values += channels, known += is_signed, size += sized) {
+        quarter(values, known, is_signed);
+        measure(values, size, sized);
+    }
+    return 1;
+}
+
 static PyObject *contexts(PyObject *self, PyObject *args)
 {
     Py_buffer b[5];
+    Loop loop = {.some = some_contexts, .b = b};
+    int *of = loop.channels, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*w*w*w*w*", &b[0], &b[1], &b[2], &b[3], &b[4]))
+    if (!PyArg_ParseTuple(args, "y*iiiw*w*w*w*i", &b[0], &of[0], &of[1], &of[2], &b[1], &b[2], &b[3], &b[4], &threads))
         return NULL;
-    Py_ssize_t n = b[0].len / 2;
-    int checked = fits(&b[0], n, 2, "values");
-    for (int i = 1; i < 5; i++)
-        checked = checked && fits(&b[i], n, 1, "out");
-    if (checked) {
-        const int16_t *restrict values = b[0].buf;
-        uint8_t *restrict known = b[1].buf, *restrict size = b[2].buf;
-        uint8_t *restrict few = b[3].buf, *restrict sign = b[4].buf;
+    const Py_ssize_t n = b[0].len / 2, positions = of[0] > 0 ? n / of[0] : 0;
+    const int inside = of[0] > 0 && n % of[0] == 0 && of[1] >= 0 && of[1] <= of[0] && of[2] >= 0 && of[2] <= of[0];
+    int checked = fits(&b[0], n, 2, "values") && fits(&b[3], n, 1, "few") && fits(&b[4], n, 1, "sign");
+    if (inside)
+        checked = checked && fits(&b[1], positions * of[1], 1, "known") && fits(&b[2], positions * of[2], 1, "size");
+    if (checked && inside) {
+        loop.n = positions, loop.chunk = CHUNK / of[0] + 1;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n; i++) {
-            int16_t v = values[i], near = v < -32 ? -32 : v > 32 ? 32 : v, quarters = (int16_t)(4 * near);
-            int16_t most = near < 0 ? -near : near;
-            most = most > 15 ? 15 : most;
-            known[i] = (uint8_t)(ZERO + (quarters > 127 ? 127 : quarters));
-            size[i] = (uint8_t)(ZERO + 8 * most);
-            few[i] = (uint8_t)(most < 2 ? most : 2);
-            sign[i] = (uint8_t)(1 + (v > 0) - (v < 0));
-        }
+        in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
-    return finish(b, 5, checked, 1);
+    return finish(b, 5, checked, inside);
+}
+
+static int some_learn(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const int32_t *at = b[0].buf, *symbols = b[1].buf;
+    const int16_t *keys = b[2].buf, *values = b[3].buf;
+    const uint8_t *table = b[4].buf;
+    int8_t *trits = b[5].buf;
+    uint8_t *surprise = b[6].buf;
+    if (!within(at + begin, end - begin, b[5].len) || !are_keys(keys + begin, end - begin) ||
+        !are_trits(symbols + begin, end - begin))
+        return 0;
+    for (Py_ssize_t i = begin; i < end; i++) {
+        const int32_t p = at[i];
+        const int sign = (values[p] > 0) - (values[p] < 0), trit = mirrored(symbols[i], keys[i]);
+        trits[p] = (int8_t)trit;
+        surprise[p] = table[keys[i] * 9 + 3 * trit + sign + 4];
+    }
+    return 1;
 }
 
 static PyObject *learn(PyObject *self, PyObject *args)
 {
     Py_buffer b[7];
-    int inside = 1;
+    int inside = 1, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*w*", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6]))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &threads))
         return NULL;
     Py_ssize_t n = b[0].len / 4, size = b[3].len / 2;
     int checked = fits(&b[0], n, 4, "at") && fits(&b[1], n, 4, "symbols") && fits(&b[2], n, 2, "keys") &&
                   fits(&b[3], size, 2, "values") && fits(&b[4], KEYS * 9, 1, "table") &&
                   fits(&b[5], size, 1, "trits") && fits(&b[6], size, 1, "surprise");
     if (checked) {
-        const int32_t *at = b[0].buf;
-        const int32_t *symbols = b[1].buf;
-        const int16_t *keys = b[2].buf, *values = b[3].buf;
-        const uint8_t *table = b[4].buf;
-        int8_t *trits = b[5].buf;
-        uint8_t *surprise = b[6].buf;
+        Loop loop = {.some = some_learn, .n = n, .chunk = CHUNK, .b = b};
         Py_BEGIN_ALLOW_THREADS
-        inside = within(at, n, size) && are_keys(keys, n) && are_trits(symbols, n);
-        for (Py_ssize_t i = 0; i < n && inside; i++) {
-            const int32_t p = at[i];
-            const int sign = (values[p] > 0) - (values[p] < 0), trit = mirrored(symbols[i], keys[i]);
-            trits[p] = (int8_t)trit;
-            surprise[p] = table[keys[i] * 9 + 3 * trit + sign + 4];
-        }
+        inside = in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 7, checked, inside);
 }
 
+static int some_digits(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const float *restrict latents = loop->b[0].buf;
+    int16_t *restrict ninths = loop->b[1].buf;
+    int8_t *restrict thirds = loop->b[2].buf, *restrict ones = loop->b[3].buf;
+    const float most = (float)loop->number;
+    for (Py_ssize_t i = begin; i < end; i++) {
+        float x = latents[i];
+        x = x > -most ? x : -most; /* also what is no number */
+        x = x < most ? x : most;
+        /* Rounded half to even: between 2**23 and 2**24 a float has no fraction left. */
+        x = (x + ROUNDER) - ROUNDER;
+        int32_t whole = (int32_t)x, sign = whole < 0 ? -1 : 1;
+        int32_t third = (whole + sign) / 3, ninth = (third + sign) / 3;
+        ninths[i] = (int16_t)ninth;
+        thirds[i] = (int8_t)(third - 3 * ninth);
+        ones[i] = (int8_t)(whole - 3 * third);
+    }
+    return 1;
+}
+
 static PyObject *digits(PyObject *self, PyObject *args)
 {
     Py_buffer b[4];
-    int limit;
+    int limit, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*iw*w*w*", &b[0], &limit, &b[1], &b[2], &b[3]))
+    if (!PyArg_ParseTuple(args, "y*iw*w*w*i", &b[0], &limit, &b[1], &b[2], &b[3], &threads))
         return NULL;
     Py_ssize_t n = b[0].len / 4;
     int checked = fits(&b[0], n, 4, "latents") && fits(&b[1], n, 2, "ninths") && fits(&b[2], n, 1, "thirds") &&
                   fits(&b[3], n, 1, "ones");
     int inside = limit >= 0 && limit <= INT16_MAX;
     if (checked && inside) {
-        const float *restrict latents = b[0].buf;
-        int16_t *restrict ninths = b[1].buf;
-        int8_t *restrict thirds = b[2].buf, *restrict ones = b[3].buf;
-        const float most = (float)limit;
+        Loop loop = {.some = some_digits, .n = n, .chunk = CHUNK, .b = b, .number = limit};
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n; i++) {
-            float x = latents[i];
-            x = x > -most ? x : -most; /* also what is no number */
-            x = x < most ? x : most;
-            /* Rounded half to even: between 2**23 and 2**24 a float has no fraction left. */
-            x = (x + ROUNDER) - ROUNDER;
-            int32_t whole = (int32_t)x, sign = whole < 0 ? -1 : 1;
-            int32_t third = (whole + sign) / 3, ninth = (third + sign) / 3;
-            ninths[i] = (int16_t)ninth;
-            thirds[i] = (int8_t)(third - 3 * ninth);
-            ones[i] = (int8_t)(whole - 3 * third);
-        }
+        in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 4, checked, inside);
+}
+
+/* Sums of a chunk of positions, to a place of its own, so that they are added in the same order by any threads. */
+static int some_squares(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const int channels = loop->channels[0];
+    const float *restrict values = (const float *)loop->b[0].buf + begin * channels;
+    const float step = (float)loop->number, part = 1 / step;
+    double *restrict whole = loop->sums + begin / loop->chunk * 3 * channels;
+    double *restrict coarse = whole + channels, *restrict fine = coarse + channels;
+    for (Py_ssize_t i = begin; i < end; i++, values += channels)
+        for (int c = 0; c < channels; c++) {
+            const float x = values[c];
+            const float left = x - ((x * part + ROUNDER) - ROUNDER) * step, least = x - ((x + ROUNDER) - ROUNDER);
+            whole[c] += x * x;
+            coarse[c] += left * left;
+            fine[c] += least * least;
+        }
+    return 1;
 }
 
 static PyObject *squares(PyObject *self, PyObject *args)
 {
     Py_buffer b[4];
-    float step;
+    int step, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*fw*w*w*", &b[0], &step, &b[1], &b[2], &b[3]))
+    if (!PyArg_ParseTuple(args, "y*iw*w*w*i", &b[0], &step, &b[1], &b[2], &b[3], &threads))
         return NULL;
-    Py_ssize_t n = b[0].len / 4, channels = b[1].len / 8;
+    const Py_ssize_t n = b[0].len / 4, channels = b[1].len / 8;
     int checked = fits(&b[0], n, 4, "values") && fits(&b[1], channels, 8, "whole") &&
                   fits(&b[2], channels, 8, "coarse") && fits(&b[3], channels, 8, "fine");
-    int inside = channels > 0 && n % channels == 0;
+    int inside = channels > 0 && channels <= CHUNK && n % channels == 0 && step > 0;
     if (checked && inside) {
-        const float *restrict values = b[0].buf, part = 1 / step;
-        double *restrict whole = b[1].buf, *restrict coarse = b[2].buf, *restrict fine = b[3].buf;
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n; i += channels)
-            for (Py_ssize_t c = 0; c < channels; c++) {
-                const float x = values[i + c];
-                const float left = x - ((x * part + ROUNDER) - ROUNDER) * step, least = x - ((x + ROUNDER) - ROUNDER);
-                whole[c] += x * x;
-                coarse[c] += left * left;
-                fine[c] += least * least;
-            }
-        Py_END_ALLOW_THREADS
+        Loop loop = {.some = some_squares, .n = n / channels, .chunk = CHUNK / channels, .b = b, .number = step};
+        loop.channels[0] = (int)channels;
+        const Py_ssize_t chunks = (loop.n + loop.chunk - 1) / loop.chunk;
+        loop.sums = calloc((size_t)(chunks * 3 * channels) + 1, sizeof *loop.sums);
+        if (loop.sums) {
+            Py_BEGIN_ALLOW_THREADS
+            in_chunks(&loop, threads);
+            Py_END_ALLOW_THREADS
+            for (Py_ssize_t i = 0; i < chunks * 3 * channels; i++)
+                ((double *)b[1 + i / channels % 3].buf)[i % channels] += loop.sums[i];
+            free(loop.sums);
+        } else {
+            PyErr_NoMemory();
+            checked = 0;
+        }
     }
     return finish(b, 4, checked, inside);
+}
+
+static int some_symbols_at(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const int32_t *at = b[0].buf;
+    const int8_t *trits = b[1].buf;
+    const int16_t *keys = b[2].buf;
+    int32_t *out = b[3].buf;
+    if (!within(at + begin, end - begin, b[1].len))
+        return 0;
+    for (Py_ssize_t i = begin; i < end; i++)
+        out[i] = mirrored(trits[at[i]], keys[i]);
+    return 1;
 }
 
 static PyObject *symbols_at(PyObject *self, PyObject *args)
 {
     Py_buffer b[4];
-    int inside = 1;
+    int inside = 1, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3]))
+    if (!PyArg_ParseTuple(args, "y*y*y*w*i", &b[0], &b[1], &b[2], &b[3], &threads))
         return NULL;
-    Py_ssize_t n = b[0].len / 4, size = b[1].len;
+    Py_ssize_t n = b[0].len / 4;
     int checked = fits(&b[0], n, 4, "at") && fits(&b[2], n, 2, "keys") && fits(&b[3], n, 4, "out");
     if (checked) {
-        const int32_t *at = b[0].buf;
-        const int8_t *trits = b[1].buf;
-        const int16_t *keys = b[2].buf;
-        int32_t *out = b[3].buf;
+        Loop loop = {.some = some_symbols_at, .n = n, .chunk = CHUNK, .b = b};
         Py_BEGIN_ALLOW_THREADS
-        inside = within(at, n, size);
-        for (Py_ssize_t i = 0; i < n && inside; i++)
-            out[i] = mirrored(trits[at[i]], keys[i]);
+        inside = in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 4, checked, inside);
 }
 
+static int some_settle(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const int32_t *at = b[0].buf, *symbols = b[1].buf;
+    const int16_t *keys = b[2].buf;
+    int8_t *trits = b[3].buf;
+    if (!within(at + begin, end - begin, b[3].len))
+        return 0;
+    for (Py_ssize_t i = begin; i < end; i++)
+        trits[at[i]] = (int8_t)mirrored(symbols[i], keys[i]);
+    return 1;
+}
+
 static PyObject *settle(PyObject *self, PyObject *args)
 {
     Py_buffer b[4];
-    int inside = 1;
+    int inside = 1, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3]))
+    if (!PyArg_ParseTuple(args, "y*y*y*w*i", &b[0], &b[1], &b[2], &b[3], &threads))
         return NULL;
-    Py_ssize_t n = b[0].len / 4, size = b[3].len;
+    Py_ssize_t n = b[0].len / 4;
     int checked = fits(&b[0], n, 4, "at") && fits(&b[1], n, 4, "symbols") && fits(&b[2], n, 2, "keys");
     if (checked) {
-        const int32_t *at = b[0].buf, *symbols = b[1].buf;
-        const int16_t *keys = b[2].buf;
-        int8_t *trits = b[3].buf;
+        Loop loop = {.some = some_settle, .n = n, .chunk = CHUNK, .b = b};
         Py_BEGIN_ALLOW_THREADS
-        inside = within(at, n, size);
-        for (Py_ssize_t i = 0; i < n && inside; i++)
-            trits[at[i]] = (int8_t)mirrored(symbols[i], keys[i]);
+        inside = in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 4, checked, inside);

@@ -27,7 +27,7 @@ class Digits:
         self._walk = walk
         whole = latents.copy()
         whole[: len(walk.mean)] -= walk.mean * np.float32(MEAN_UNIT)
-        self._nines, *self._trits = kernels.digits(whole, LIMIT)
+        self._nines, *self._trits = kernels.digits(whole, LIMIT, walk.threads)
 
     def symbols(self) -> NDArray[np.int32]:
         """Symbols of the layer that the walk's `rows` has just described, (N,) int32."""

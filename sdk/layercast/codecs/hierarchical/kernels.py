@@ -1,7 +1,8 @@
 """The array work of a walk, in C where `_kernels` could be built, else in NumPy; both give the same integers.
 
-The compiled ones pass once over their arrays where NumPy passes three or four times. All arrays are flat and
-contiguous; a symbol's channel is its position modulo the number of channels.
+The compiled ones pass once over their arrays where NumPy passes three or four times, and those that take longest share
+the work with up to `threads` threads. All arrays are flat and contiguous; a symbol's channel is its position modulo the
+number of channels.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ def row_keys_at(
     tilt: NDArray[np.uint8],
     table: NDArray[np.int16],
     keys: NDArray[np.int16],
+    threads: int = 1,
 ) -> NDArray[np.int16]:
     """`row_keys` of the symbols at some positions (M,), which also go to their places in `keys` (N,)."""
     if _compiled:
         out = np.empty(len(at), np.int16)
-        _compiled.row_keys_at(at, centre, tilt, table, keys, out)
+        _compiled.row_keys_at(at, centre, tilt, table, keys, out, threads)
         return out
     keys[at] = new = row_keys(centre.take(at), tilt.take(at), table)
     return new
@@ -69,8 +71,9 @@ def rank(
     order: tuple[NDArray[np.int64], NDArray[np.int64]],
     values: NDArray[np.float32],
     count: int,
+    keys: NDArray[np.int16],
     threads: int,
-) -> tuple[NDArray[np.int16], list[Ranked]]:
+) -> list[Ranked]:
     """Row keys of trits, and their classes of worth, the worthiest first; every class holds the same expected bits.
 
     Args:
@@ -80,23 +83,21 @@ def rank(
             up to 2**20. What is not in it is in no class.
         values: (KEYS,) what is summed over the trits of each class, by key.
         count: of classes.
+        keys: (N,), where the keys go.
         threads: that may share the work.
-
-    Returns:
-        Keys (N,), and the classes.
     """
     if _compiled:
         size = len(logits[0])
         room = size + _compiled.MAX_PARTS  # for what each thread leaves out
-        keys, at, by_class = np.empty(size, np.int16), np.empty(room, np.int32), np.empty(room, np.int16)
+        at, by_class = np.empty(room, np.int32), np.empty(room, np.int16)
         found = _compiled.rank(*logits, table, *order, values, count, keys, at, by_class, threads)
         ranked, begin = [], 0
         for members, total in found:
             some = slice(begin, begin + members)
             ranked.append(Ranked(at[some], by_class[some], total))
             begin = some.stop
-        return keys, ranked
-    keys = row_keys(*logits, table)
+        return ranked
+    keys[:] = row_keys(*logits, table)
     entries, bits = order
     spent = np.cumsum(np.bincount(keys, minlength=KEYS).take(entries) * bits)
     classes = np.full(KEYS, SKIP, np.uint8)
@@ -104,23 +105,32 @@ def rank(
         classes[entries] = np.maximum(spent * count - 1, 0) // spent[-1]
     found = classes.take(keys)
     places = [np.flatnonzero(found == number).astype(np.int32) for number in range(count)]
-    return keys, [Ranked(at, keys[at], float(values.take(keys[at]).sum(dtype=np.float64))) for at in places]
+    return [Ranked(at, keys[at], float(values.take(keys[at]).sum(dtype=np.float64))) for at in places]
 
 
-def contexts(values: NDArray[np.int16]) -> dict[str, NDArray[np.uint8]]:
-    """Values (N,) in the present plane's steps as the networks see them, (N,) each.
+def contexts(
+    values: NDArray[np.int16], channels: int, signed: int, sized: int, threads: int = 1
+) -> dict[str, NDArray[np.uint8]]:
+    """Values (N,) in the present plane's steps as the networks see them.
+
+    Args:
+        channels: of a position; signed, sized: the first ones, of which `c` and `s` are wanted.
 
     Returns:
-        c: quarters of a step, clipped at 32 steps, and 128; s: 8 min(|v|, 15) and 128; u: min(|v|, 2); g: 1 + sign.
+        c (N / channels * signed,): quarters of a step, clipped at 32 steps, and 128; s (N / channels * sized,): 8
+        min(|v|, 15) and 128; u (N,): min(|v|, 2); g (N,): 1 + sign.
     """
     if _compiled:
-        out = {name: np.empty(len(values), np.uint8) for name in "csug"}
-        _compiled.contexts(values, *out.values())
+        positions = len(values) // channels
+        sizes = {"c": positions * signed, "s": positions * sized, "u": len(values), "g": len(values)}
+        out = {name: np.empty(size, np.uint8) for name, size in sizes.items()}
+        _compiled.contexts(values, channels, signed, sized, *out.values(), threads)
         return out
+    by_position = values.reshape(-1, channels)
     size = np.abs(np.clip(values, -15, 15)).astype(np.uint8)
     return {
-        "c": context_quarters(values),
-        "s": size * np.uint8(8) + np.uint8(ZERO),
+        "c": context_quarters(by_position[:, :signed]).ravel(),
+        "s": (size.reshape(-1, channels)[:, :sized] * np.uint8(8) + np.uint8(ZERO)).ravel(),
         "u": np.minimum(size, 2),
         "g": (np.clip(values, -1, 1) + np.int16(1)).astype(np.uint8),
     }
@@ -135,14 +145,14 @@ def context_quarters(values: NDArray[np.int16]) -> NDArray[np.uint8]:
 
 
 def digits(
-    latents: NDArray[np.float32], limit: int
+    latents: NDArray[np.float32], limit: int, threads: int = 1
 ) -> tuple[NDArray[np.int16], NDArray[np.int8], NDArray[np.int8]]:
     """Nearest integers of latents (N,), clipped to -limit..limit, in balanced ternary: how many nines, and the trits of
     the threes and the ones. What is no number is -limit."""
     n = len(latents)
     if _compiled:
         planes = np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int8)
-        _compiled.digits(latents, limit, *planes)
+        _compiled.digits(latents, limit, *planes, threads)
         return planes
     whole = np.clip(np.rint(np.nan_to_num(latents, nan=-limit)), -limit, limit).astype(np.int32)
     thirds, ninths = ((2 * whole + step) // (2 * step) for step in (3, 9))
@@ -154,13 +164,13 @@ def digits(
 
 
 def squares(
-    values: NDArray[np.float32], channels: int, step: float
+    values: NDArray[np.float32], channels: int, step: int, threads: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Sums of squares by channel, (channels,) each: of values (N,), of what is left when they are rounded to multiples
     of `step`, and of what is left when they are rounded to integers."""
     if _compiled:
         sums = np.zeros(channels), np.zeros(channels), np.zeros(channels)
-        _compiled.squares(values, step, *sums)
+        _compiled.squares(values, step, *sums, threads)
         return sums
     left = values - np.rint(values * np.float32(1 / step)) * np.float32(step)
     whole, coarse, fine = (
@@ -170,21 +180,27 @@ def squares(
     return whole, coarse, fine
 
 
-def symbols_at(at: NDArray[np.int32], trits: NDArray[np.int8], keys: NDArray[np.int16]) -> NDArray[np.int32]:
+def symbols_at(
+    at: NDArray[np.int32], trits: NDArray[np.int8], keys: NDArray[np.int16], threads: int = 1
+) -> NDArray[np.int32]:
     """Symbols of the trits (N,) at some positions (M,), mirrored where their key says so."""
     if _compiled:
         out = np.empty(len(at), np.int32)
-        _compiled.symbols_at(at, trits, keys, out)
+        _compiled.symbols_at(at, trits, keys, out, threads)
         return out
     return mirror(trits.take(at).astype(np.int32), keys)
 
 
 def settle(
-    at: NDArray[np.int32], symbols: NDArray[np.int32], keys: NDArray[np.int16], trits: NDArray[np.int8]
+    at: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    keys: NDArray[np.int16],
+    trits: NDArray[np.int8],
+    threads: int = 1,
 ) -> None:
     """Put the trits that symbols (M,) at some positions stand for into `trits` (N,), mirrored where a key says so."""
     if _compiled:
-        _compiled.settle(at, symbols, keys, trits)
+        _compiled.settle(at, symbols, keys, trits, threads)
         return
     trits[at] = mirror(symbols, keys)
 
@@ -197,10 +213,11 @@ def learn(
     table: NDArray[np.uint8],
     trits: NDArray[np.int8],
     surprise: NDArray[np.uint8],
+    threads: int = 1,
 ) -> None:
     """`settle`, and into `surprise` (N,) the table's entry at `9 key + 3 trit + sign of the value + 4`."""
     if _compiled:
-        _compiled.learn(at, symbols, keys, values, table, trits, surprise)
+        _compiled.learn(at, symbols, keys, values, table, trits, surprise, threads)
         return
     settle(at, symbols, keys, trits)
     new = trits.take(at)

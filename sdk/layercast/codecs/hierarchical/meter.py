@@ -37,13 +37,13 @@ class Meter:
 
     def _measured(self, latents: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
         """What plane 0 removes, by channel of all levels, and what is left when everything has come."""
-        removed, left = [], 0.0
+        removed, left, threads = [], 0.0, self._walk.threads
         for i, (truth, weight) in enumerate(zip(self._walk.levels(latents), self._weights, strict=True)):
             flat, channels = truth.ravel(), truth.shape[3]
-            before, after, least = kernels.squares(flat, channels, STEPS[0])
+            before, after, least = kernels.squares(flat, channels, STEPS[0], threads)
             if i == 0:  # before it the picture is grey, and its grid begins at the mean
                 flat = flat - self._walk.mean * np.float32(MEAN_UNIT)
-                _, after, least = kernels.squares(flat, channels, STEPS[0])
+                _, after, least = kernels.squares(flat, channels, STEPS[0], threads)
             removed.append((before - after) * weight)
             left += float(np.dot(least, weight))
         return np.concatenate(removed), left

@@ -30,7 +30,7 @@ DEFAULT_ENTRY = "hierarchical-1"
 
 GROUP_LETTERS = "abcdefgh"
 
-FORMAT = 6
+FORMAT = 7
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
 TRANSFORMS = ("analysis", "synthesis")
@@ -56,12 +56,13 @@ class Ranking:
         table: NDArray[np.int16],
         energy: NDArray[np.float32],
         count: int,
+        keys: NDArray[np.int16],
         threads: int,
-    ) -> tuple[NDArray[np.int16], list[Ranked]]:
+    ) -> list[Ranked]:
         """Row keys, and the classes of worth with what each is expected to remove, as `kernels.rank`; what is
         near-certain is in none. Keys and positions are found in integers, so that both ends find the same."""
         order = self.order, self.bits
-        return kernels.rank(logits, table, order, energy, count, threads)
+        return kernels.rank(logits, table, order, energy, count, keys, threads)
 
 
 def prior_networks(groups: int, follow: Sequence[Sequence[int]]) -> tuple[str, ...]:
@@ -102,6 +103,7 @@ class Model:
         self.follow: tuple[tuple[int, ...], ...] = tuple(tuple(numbers) for numbers in config["follow"])
         self.groups: tuple[int, ...] = tuple(config["groups"])
         self.signed: int = config["signed"]
+        self.sized: tuple[int, int] = tuple(config["sized"])
         self.prior_networks = prior_networks(len(self.groups), self.follow)
         self.biases = {name: data[f"bias_{name}"] for name in self.prior_networks if f"bias_{name}" in data}
         self.key_table = parted(data["key_table"])
@@ -245,6 +247,7 @@ def known_answer(model: Model) -> str:
     finest = {name: x for name, x in values.items() if name[1:] == "8"}
     coarser = {name: x for name, x in values.items() if name[1:] != "8"}
     both = {name: x for name, x in coarser.items() if name[0] in "cs"} | finest
+    sizes = [np.ascontiguousarray(finest["s8"][..., :sized]) for sized in model.sized]
     for quality in (0, 255):
         a = model.prior("base16", quality, c32=known["32"])
         outputs = [a, model.prior("base8a", quality, x16=a["x16"], c16=known["16"])]
@@ -254,7 +257,8 @@ def known_answer(model: Model) -> str:
             x8 = outputs[-1]["x8n"]
         for plane, numbers in enumerate(model.follow, 1):
             coarse = model.prior(f"coarse{plane}", quality, **coarser, x16=x16)
-            fine = model.prior(f"fine{plane}", quality, **both, x16=coarse["y16"], x8=x8)
+            given = both | {"s8": sizes[plane - 1], "x16": coarse["y16"], "x8": x8}
+            fine = model.prior(f"fine{plane}", quality, **given)
             x16, x8 = fine["y16"], fine["y8"]
             outputs += [coarse, fine]
             for k in numbers:

@@ -114,16 +114,14 @@ class StreamCoder:
         """
         parts = bounds(len(rows))
         streams = split(layer, len(parts))
-        if len(parts) == 1:
-            return SymbolDecoder(layer).decode(rows, tables)
         symbols = np.empty(len(rows), np.int32)
         left = iter(zip(streams, parts, strict=True))  # whichever thread is free takes the next
 
         def work() -> None:
             for stream, some in left:
-                symbols[some] = SymbolDecoder(stream).decode(rows[some], tables)
+                SymbolDecoder(stream).decode(rows[some], tables, out=symbols[some])
 
-        if self._helper:
+        if self._helper and len(parts) > 1:
             self._helper.beside(work, work)
         else:
             work()

@@ -80,7 +80,7 @@ class Walk:
     def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
         self.layer, self.plane = 0, 0
-        self._threads = model.options.thread_count
+        self.threads = model.options.thread_count
         self.parts = 2 + len(model.groups)
         """Layers of plane 0: strides 32, 16, and stride 8 in groups of channels."""
         self._steps = [
@@ -104,13 +104,13 @@ class Walk:
         self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
         self._context: dict[str, NDArray[Any]] = {}
-        # Of the present plane, from plane 1 on: row keys, trits until it is complete, centre logits, classes of worth
-        # and surprises of stride 8, and what the fine network needs of the planes before.
+        # Of the present plane, from plane 1 on: row keys, trits until it is complete, classes of worth and surprises of
+        # stride 8, centre logits of the coarse and the fine part, and what the fine network needs of the planes before.
         self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
-        self._centre: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._classes: list[Ranked] = []
         self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._centre: tuple[NDArray[np.uint8], NDArray[np.uint8]] = self._surprise, self._surprise
         self._before: dict[str, NDArray[np.uint8]] = {}
 
     def levels(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
@@ -146,7 +146,7 @@ class Walk:
 
     def symbols_of(self, trits: NDArray[np.int8]) -> NDArray[np.int32]:
         """Symbols of the layer that `rows` described, from plane 1 on; trits: of the plane, flat."""
-        return kernels.symbols_at(self._places, trits[self._begin :], self.chosen_keys)
+        return kernels.symbols_at(self._places, trits[self._begin :], self.chosen_keys, self.threads)
 
     def mirror(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
         """Plane 0's symbols as its tables count them: mirrored where an offset is negative (an involution)."""
@@ -178,9 +178,9 @@ class Walk:
             trits = self._trits[self._begin :]
             if number and any(number <= later for later in self.model.follow[plane - 1]):
                 known = self.value[self._fine], self.model.surprise, trits, self._surprise
-                kernels.learn(self._places, symbols, self.chosen_keys, *known)
+                kernels.learn(self._places, symbols, self.chosen_keys, *known, self.threads)
             else:  # nothing in this plane asks how much they surprise
-                kernels.settle(self._places, symbols, self.chosen_keys, trits)
+                kernels.settle(self._places, symbols, self.chosen_keys, trits, self.threads)
             if last:
                 self.value += self._trits
                 self._trits = np.zeros(0, np.int8)
@@ -252,22 +252,28 @@ class Walk:
         if "centre8n" in self._context:  # what was expected has been corrected since
             centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8"))
             logits = centre, tilt, self.model.key_table
-            self.chosen_keys = kernels.row_keys_at(self._places, *logits, self._keys[self._begin :])
+            keys = self._keys[self._begin :]
+            self.chosen_keys = kernels.row_keys_at(self._places, *logits, keys, self.threads)
 
-    def _known(self, part: slice, steps: int) -> dict[str, NDArray[np.uint8]]:
+    def _known(self, part: slice, steps: int, sized: int = 0) -> dict[str, NDArray[np.uint8]]:
         """What is known of a part of the symbols, as the networks see it, by input and level.
 
         Args:
             part: `_coarse` or `_fine`.
             steps: how many of the values' steps make one of plane 0's.
+            sized: channels of `_fine` whose magnitudes are wanted.
         """
         value = self.value[part]
         if len(self._trits):
             value = value + self._trits[part]
-        flats = kernels.contexts(value)
-        if part.start == 0:
-            top = slice(0, self.bounds[1])
-            flats["c"][top] = context_value(value[top], self.mean, steps)
+        if part.start:
+            channels = self.model.latents[2]
+            return self._named(
+                kernels.contexts(value, channels, self.model.signed, sized, self.threads), part
+            )
+        flats = kernels.contexts(value, len(value), len(value), len(value))
+        top = slice(0, self.bounds[1])
+        flats["c"][top] = context_value(value[top], self.mean, steps)
         return self._named(flats, part)
 
     def _named(self, flats: dict[str, NDArray[np.uint8]], part: slice) -> dict[str, NDArray[np.uint8]]:
@@ -275,18 +281,17 @@ class Walk:
         if part.start == 0:
             pairs = [(name, ["32", "16"], self.levels(flat)) for name, flat in flats.items()]
         else:
-            pairs = [(name, ["8"], [flat.reshape(self.shapes[2])]) for name, flat in flats.items()]
+            shape = *self.shapes[2][:3], -1
+            pairs = [(name, ["8"], [flat.reshape(shape)]) for name, flat in flats.items()]
         return {f"{n}{level}": x for n, names, xs in pairs for level, x in zip(names, xs, strict=True)}
 
     def _enter_plane(self, plane: int) -> None:
         """Distributions of strides 32 and 16 in a plane."""
-        earlier = self.scale if plane == 1 else self._centre
+        coarse, fine = (self.scale[self._coarse], self.scale[self._fine]) if plane == 1 else self._centre
         x16, x8 = ("x16m", "x8n") if plane == 1 else ("y16", "y8")
-        feeds = self._known(self._coarse, 3 ** (plane - 1)) | self._named(
-            {"e": earlier[self._coarse]}, self._coarse
-        )
-        self._before = self._known(self._fine, 1) | self._named({"e": earlier[self._fine]}, self._fine)
-        self._before["c8"] = np.ascontiguousarray(self._before["c8"][..., : self.model.signed])
+        feeds = self._known(self._coarse, 3 ** (plane - 1)) | self._named({"e": coarse}, self._coarse)
+        known = self._known(self._fine, 1, self.model.sized[plane - 1])
+        self._before = known | self._named({"e": fine}, self._fine)
         self._before["x8"] = self._context[x8]
         out = self.model.prior(f"coarse{plane}", self.quality, **feeds, x16=self._context[x16])
         self._before["x16"] = out["y16"]
@@ -295,8 +300,7 @@ class Walk:
         self._trits = np.zeros(len(self.value), np.int8)
         self._keys = np.zeros(len(self.value), np.int16)
         self._keys[self._coarse] = kernels.row_keys(out["centre"], out["tilt"], self.model.key_table)
-        self._centre = np.empty(len(self.value), np.uint8)
-        self._centre[self._coarse] = out["centre"]
+        self._centre = out["centre"], out["centre"][:0]
 
     def _enter_fine(self) -> None:
         """Distributions of stride 8 in the present plane, and their classes of worth."""
@@ -307,9 +311,9 @@ class Walk:
         logits = out["centre8"].ravel(), out["tilt8"].ravel()
         ranking, count = self.model.rankings[plane - 1], self.model.classes[plane - 1]
         tables = self.model.key_table, self.model.trit_energy
-        keys, self._classes = ranking.classes(logits, *tables, count, self._threads)
-        self._keys[self._fine], self._centre[self._fine] = keys, logits[0]
-        self._surprise = np.full(len(keys), ZERO, np.uint8)
+        self._classes = ranking.classes(logits, *tables, count, self._keys[self._fine], self.threads)
+        self._centre = self._centre[0], logits[0]
+        self._surprise = np.full(len(logits[0]), ZERO, np.uint8)
 
     def _follow(self, number: int) -> None:
         """New distributions of stride 8's trits, once `number` classes are known."""

@@ -3,98 +3,81 @@ are in bytes as everywhere. */
 #ifndef LAYERCAST_FLOATS_H
 #define LAYERCAST_FLOATS_H
 
-#define WIDTH 8 /* floats in a vector */
 #define TARGET_FMA __attribute__((target("avx2,fma")))
 #define INLINE_FMA TARGET_FMA static inline __attribute__((always_inline))
 
-static const int32_t MASKS[2 * WIDTH] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
-
-/* The first n of 8 floats, n > 0; 8 and more are all. */
-INLINE_FMA __m256 load_floats(const float *x, int64_t n)
-{
-    if (n >= WIDTH)
-        return _mm256_loadu_ps(x);
-    return _mm256_maskload_ps(x, _mm256_loadu_si256((const __m256i *)(MASKS + WIDTH - n)));
-}
-
-INLINE_FMA void store_floats(float *to, __m256 y, int64_t n)
-{
-    if (n >= WIDTH)
-        _mm256_storeu_ps(to, y);
-    else
-        _mm256_maskstore_ps(to, _mm256_loadu_si256((const __m256i *)(MASKS + WIDTH - n)), y);
-}
-
-static inline float *floats(uint8_t *x)
-{
-    return (float *)(void *)x;
-}
-
-/* v vectors of outputs of m positions: y = sum of w x + bias (+ what is added) (, but at least 0).
+/* v vectors of outputs of m positions: y = sum of w x + bias (+ what is added) (, but at least 0). The third vector's
+weights are in the next 16 outputs.
 
 x, to and added are at the first position and output; n outputs are left. */
 INLINE_FMA void matmul_tile(int m, int v, const Operation *op, const uint8_t *x, const float *w, const float *bias,
-                            const uint8_t *added, uint8_t *to, int64_t n)
+                            Added added, uint8_t *to, int64_t n)
 {
     const int64_t pixel = op->from[0].pixel, inputs = op->from[0].channels;
-    __m256 sums[6][2];
+    const float *third = w + 2 * WIDTH * inputs;
+    __m256 sums[6][3];
 #pragma GCC unroll 6
     for (int i = 0; i < m; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (int j = 0; j < v; j++)
             sums[i][j] = _mm256_loadu_ps(bias + WIDTH * j);
-    for (int64_t k = 0; k < inputs; k++, w += 2 * WIDTH) {
-        __m256 weights[2];
-#pragma GCC unroll 2
+    for (int64_t k = 0; k < inputs; k++, w += 2 * WIDTH, third += 2 * WIDTH) {
+        __m256 weights[3];
+#pragma GCC unroll 3
         for (int j = 0; j < v; j++)
-            weights[j] = _mm256_loadu_ps(w + WIDTH * j);
+            weights[j] = _mm256_loadu_ps(j < 2 ? w + WIDTH * j : third);
 #pragma GCC unroll 6
         for (int i = 0; i < m; i++) {
             const __m256 one = _mm256_broadcast_ss((const float *)(const void *)(x + i * pixel) + k);
-#pragma GCC unroll 2
+#pragma GCC unroll 3
             for (int j = 0; j < v; j++)
                 sums[i][j] = _mm256_fmadd_ps(one, weights[j], sums[i][j]);
         }
     }
 #pragma GCC unroll 6
     for (int i = 0; i < m; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (int j = 0; j < v; j++) {
             const int64_t left = n - WIDTH * j;
             __m256 y = sums[i][j];
-            if (added)
-                y = _mm256_add_ps(
-                    y, load_floats((const float *)(const void *)(added + i * op->from[1].pixel) + WIDTH * j, left));
+            if (op->additions)
+                y = _mm256_add_ps(y, load_floats((const float *)moved(op, added, i, 0).at[0] + WIDTH * j, left));
             if (op->high)
                 y = _mm256_max_ps(y, _mm256_setzero_ps());
             store_floats(floats(to + i * op->to.pixel) + WIDTH * j, y, left);
         }
 }
 
-/* `low`: whether from[1] is added; `high`: whether negative results become 0. Weights are ordered by 16 outputs, input
-and output, zeros where there is no output. */
-#define MATMUL_ROW(v)                                                                                                  \
+/* `high`: whether negative results become 0. Weights are ordered by 16 outputs, input and output, zeros where there is
+no output. */
+#define MATMUL_ROW(m, v)                                                                                               \
     do {                                                                                                               \
         int64_t left = op->columns;                                                                                    \
-        for (; left >= 6; left -= 6, x += 6 * pixel, out += 6 * op->to.pixel, add += 6 * added)                        \
-            matmul_tile(6, v, op, x, w, bias + n, op->low ? add : NULL, out, op->to.channels - n);                     \
-        for (; left; left--, x += pixel, out += op->to.pixel, add += added)                                            \
-            matmul_tile(1, v, op, x, w, bias + n, op->low ? add : NULL, out, op->to.channels - n);                     \
+        for (; left >= m; left -= m, x += m * pixel, out += m * op->to.pixel, added = moved(op, added, m, 0))          \
+            matmul_tile(m, v, op, x, w, bias + n, added, out, op->to.channels - n);                                    \
+        for (; left; left--, x += pixel, out += op->to.pixel, added = moved(op, added, 1, 0))                          \
+            matmul_tile(1, v, op, x, w, bias + n, added, out, op->to.channels - n);                                    \
+        n += WIDTH * v, w += WIDTH * v * op->from[0].channels;                                                         \
     } while (0)
 
+/* Tiles of 12 sums, which with what they are made of fill the 16 registers. */
 TARGET_FMA static void matmul(const Operation *op, uint8_t *scratch, int64_t y)
 {
-    const uint8_t *from = row_of(&op->from[0], scratch, y), *more = row_of(&op->from[1], scratch, y);
+    const uint8_t *from = row_of(&op->from[0], scratch, y);
     const float *w = (const float *)(intptr_t)op->weights, *bias = (const float *)(intptr_t)op->bias;
-    const int64_t pixel = op->from[0].pixel, added = op->from[1].pixel;
+    const int64_t pixel = op->from[0].pixel;
     uint8_t *to = row_of(&op->to, scratch, y);
-    for (int64_t n = 0; n < op->to.channels; n += 2 * WIDTH, w += 2 * WIDTH * op->from[0].channels) {
-        const uint8_t *x = from, *add = more + n * (int64_t)sizeof(float);
+    for (int64_t n = 0; n < op->to.channels;) {
+        const uint8_t *x = from;
         uint8_t *out = to + n * (int64_t)sizeof(float);
-        if (op->to.channels - n > WIDTH)
-            MATMUL_ROW(2);
+        Added added = moved(op, added_at(op, scratch, y), 0, n * (int64_t)sizeof(float));
+        const int64_t vectors = (op->to.channels - n + WIDTH - 1) / WIDTH;
+        if (vectors == 3)
+            MATMUL_ROW(4, 3);
+        else if (vectors > 1)
+            MATMUL_ROW(6, 2);
         else
-            MATMUL_ROW(1);
+            MATMUL_ROW(6, 1);
     }
 }
 
@@ -231,23 +214,6 @@ TARGET_FMA static void to_floats(const Operation *op, uint8_t *scratch, int64_t 
     {
         const int64_t n = op->to.channels - c;
         store_floats(floats(to) + c, widened(x + c, n), n);
-    }
-}
-
-/* y = from[1] + (x - zero) * scale, of uint8 x. */
-TARGET_FMA static void accumulate(const Operation *op, uint8_t *scratch, int64_t y)
-{
-    const uint8_t *x = row_of(&op->from[0], scratch, y), *more = row_of(&op->from[1], scratch, y);
-    const float *scale = (const float *)(intptr_t)op->scale;
-    const __m256 zero = _mm256_set1_ps((float)op->zero);
-    uint8_t *to = row_of(&op->to, scratch, y);
-    EACH(op, x, to, c)
-    {
-        const int64_t n = op->to.channels - c;
-        const uint8_t *at = more + i * op->from[1].pixel;
-        const __m256 one = _mm256_sub_ps(widened(x + c, n), zero);
-        const __m256 sum = load_floats((const float *)(const void *)at + c, n);
-        store_floats(floats(to) + c, _mm256_fmadd_ps(one, _mm256_loadu_ps(scale + c), sum), n);
     }
 }
 

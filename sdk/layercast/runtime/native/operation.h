@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #define SOURCES 2
+#define ADDITIONS 2
 #define LANES 16 /* channels that are computed together */
 
 /* uint8 or float32, one image row behind the other, channels last. */
@@ -18,7 +19,8 @@ typedef struct {
 
 enum {
     POINTWISE, DEPTHWISE, SCALE, ADD, MULTIPLY, CLIP, COPY, SHUFFLE, /* of uint8 */
-    MATMUL, FILTER, WEIGH, QUANTISE, TO_BYTES, TO_FLOATS, ACCUMULATE, COPY_FLOATS, /* of float32 */
+    MATMUL, FILTER, WEIGH, QUANTISE, TO_BYTES, TO_FLOATS, COPY_FLOATS, /* of float32 */
+    POINTWISE_FLOATS, /* of uint8, makes float32 */
     KINDS
 };
 
@@ -28,15 +30,22 @@ typedef struct {
     int64_t columns; /* of the output; of the source of SHUFFLE */
     int64_t weights, bias, scale, steps, groups; /* addresses */
     int64_t zero, low, high;
+    int64_t additions; /* how many of `added` there are, which are added to the result, one after the other */
     Tensor to;
-    Tensor from[SOURCES];
+    Tensor from[SOURCES], added[ADDITIONS];
 } Operation;
 
 /* Operations whose rows depend on rows of earlier stages and on their own row of this one only. */
 typedef struct {
     int64_t first, end; /* operations */
     int64_t rows;
+    int64_t first_need, end_need;
 } Stage;
+
+/* Rows of an earlier stage that a row needs: those at its own place in the picture, and `reach` more on each side. */
+typedef struct {
+    int64_t stage, reach;
+} Need;
 
 static inline uint8_t *row_of(const Tensor *t, uint8_t *scratch, int64_t y)
 {

@@ -12,7 +12,8 @@ own order of steps: groups of six to two whose int16 sums cannot pass 2**15 what
 (`programs/packing.py` chooses them), then single ones; `groups` says how many of each. */
 
 #ifndef MOST_STEPS
-#define MOST_STEPS 6 /* in a group */
+#define MOST_STEPS 6       /* in a group */
+#define FLOATS_TOGETHER 24 /* positions; a multiple of POSITIONS */
 #endif
 
 #ifdef GROUPED
@@ -48,9 +49,11 @@ TARGET static inline __attribute__((always_inline)) __m256i NAMED(broadcast)(con
     return _mm256_set1_epi32(four);
 }
 
-/* clip(round(sums * scale) + zero) of m positions; n is how many bytes may be written, see `STORE`. */
+/* clip(round(sums * scale) + zero) (+ what is added) of m positions; n is how many bytes may be written, see `STORE`,
+`left` how many outputs there are. */
 TARGET static inline __attribute__((always_inline)) void NAMED(finish)(int m, const Operation *op, __m256i sums[][2],
-                                                                       const float *scale, uint8_t *to, int64_t n)
+                                                                       const float *scale, Added added, uint8_t *to,
+                                                                       int64_t n, int64_t left)
 {
     const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
     const int64_t pixel = op->to.pixel;
@@ -59,6 +62,7 @@ TARGET static inline __attribute__((always_inline)) void NAMED(finish)(int m, co
     for (int i = 0; i < m; i++)
         y[i] = _mm256_adds_epi16(
             _mm256_packs_epi32(NAMED(rounded)(sums[i][0], scale), NAMED(rounded)(sums[i][1], scale + 8)), zero);
+    add_to(m, op, added, left, y);
     int i = 0;
     for (; i + 1 < m && n >= LANES; i += 2) { /* two at once: fewer instructions */
         const __m256i two = _mm256_permute4x64_epi64(_mm256_packus_epi16(y[i], y[i + 1]), 0xd8);
@@ -69,12 +73,36 @@ TARGET static inline __attribute__((always_inline)) void NAMED(finish)(int m, co
         NAMED(store)(to + i * pixel, y[i], n);
 }
 
-/* 16 outputs of m positions: y = clip(round((sum of w x + bias) * scale) + zero). */
+/* sums * scale (+ what is added) (, but at least 0) of m positions; n outputs are left. */
+TARGET static inline __attribute__((always_inline)) void NAMED(finish_floats)(int m, const Operation *op,
+                                                                              __m256i sums[][2], const float *scale,
+                                                                              Added added, uint8_t *to, int64_t n)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        const __m256i halves[2] = {_mm256_permute2x128_si256(sums[i][0], sums[i][1], 0x20),
+                                   _mm256_permute2x128_si256(sums[i][0], sums[i][1], 0x31)};
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            const int64_t left = n - WIDTH * j;
+            if (left <= 0)
+                continue;
+            __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(halves[j]), _mm256_loadu_ps(scale + WIDTH * j));
+            if (op->additions)
+                y = _mm256_add_ps(y, load_floats((const float *)moved(op, added, i, 0).at[0] + WIDTH * j, left));
+            if (op->high)
+                y = _mm256_max_ps(y, _mm256_setzero_ps());
+            store_floats(floats(to + i * op->to.pixel) + WIDTH * j, y, left);
+        }
+    }
+}
+
+/* 16 outputs of m positions from output n on: y = clip(round((sum of w x + bias) * scale) + zero), or in floats. */
 TARGET static inline __attribute__((always_inline)) void NAMED(pointwise_tile)(int m, const Operation *op,
                                                                                const uint8_t *x, const int8_t *w,
                                                                                const int32_t *steps,
                                                                                const int32_t *groups, int64_t n,
-                                                                               uint8_t *to)
+                                                                               Added added, uint8_t *to)
 {
     const int32_t *bias = (const int32_t *)(intptr_t)op->bias + n;
     const float *scale = (const float *)(intptr_t)op->scale + n;
@@ -106,28 +134,40 @@ TARGET static inline __attribute__((always_inline)) void NAMED(pointwise_tile)(i
             sums[i][1] = ADD_DOTS(sums[i][1], fours, w1);
         }
     }
-    NAMED(finish)(m, op, sums, scale, to, op->to.pixel - n);
+    if (op->kind == POINTWISE)
+        NAMED(finish)(m, op, sums, scale, added, to, op->to.pixel - n, op->to.channels - n);
+    else
+        NAMED(finish_floats)(m, op, sums, scale, added, to, op->to.channels - n);
 }
 
+/* POINTWISE, and POINTWISE_FLOATS, whose scales are in the outputs' order, and which is otherwise like `matmul`. Floats,
+and what is added to them, take so much of the cache that all outputs of some positions come before the next ones. */
 TARGET static void NAMED(pointwise)(const Operation *op, uint8_t *scratch, int64_t y)
 {
     const uint8_t *from = row_of(&op->from[0], scratch, y);
-    const int8_t *w = (const int8_t *)(intptr_t)op->weights;
-    const int32_t *steps = (const int32_t *)(intptr_t)op->steps, *groups = (const int32_t *)(intptr_t)op->groups;
+    const int64_t size = op->kind == POINTWISE ? 1 : sizeof(float), pixel = op->from[0].pixel, to_pixel = op->to.pixel;
+    const int64_t together = op->kind == POINTWISE ? op->columns : FLOATS_TOGETHER;
     uint8_t *to = row_of(&op->to, scratch, y);
-    for (int64_t n = 0; n < op->to.channels; n += LANES, groups += MOST_STEPS) {
-        const uint8_t *x = from;
-        uint8_t *out = to + n;
-        int64_t left = op->columns;
-        for (; left >= POSITIONS; left -= POSITIONS, x += POSITIONS * op->from[0].pixel, out += POSITIONS * op->to.pixel)
-            NAMED(pointwise_tile)(POSITIONS, op, x, w, steps, groups, n, out);
-        for (; left; left--, x += op->from[0].pixel, out += op->to.pixel)
-            NAMED(pointwise_tile)(1, op, x, w, steps, groups, n, out);
-        int32_t taken = 0;
-        for (int32_t i = 0; i < MOST_STEPS; i++)
-            taken += (MOST_STEPS - i) * groups[i];
-        w += 4 * LANES * taken;
-        steps += taken;
+    for (int64_t begin = 0; begin < op->columns; begin += together) {
+        const int8_t *w = (const int8_t *)(intptr_t)op->weights;
+        const int32_t *steps = (const int32_t *)(intptr_t)op->steps, *groups = (const int32_t *)(intptr_t)op->groups;
+        for (int64_t n = 0; n < op->to.channels; n += LANES, groups += MOST_STEPS) {
+            const uint8_t *x = from + begin * pixel;
+            uint8_t *out = to + begin * to_pixel + n * size;
+            Added added = moved(op, added_at(op, scratch, y), begin, n * size);
+            int64_t left = op->columns - begin < together ? op->columns - begin : together;
+            for (; left >= POSITIONS; left -= POSITIONS) {
+                NAMED(pointwise_tile)(POSITIONS, op, x, w, steps, groups, n, added, out);
+                x += POSITIONS * pixel, added = moved(op, added, POSITIONS, 0), out += POSITIONS * to_pixel;
+            }
+            for (; left; left--, x += pixel, added = moved(op, added, 1, 0), out += to_pixel)
+                NAMED(pointwise_tile)(1, op, x, w, steps, groups, n, added, out);
+            int32_t taken = 0;
+            for (int32_t i = 0; i < MOST_STEPS; i++)
+                taken += (MOST_STEPS - i) * groups[i];
+            w += 4 * LANES * taken;
+            steps += taken;
+        }
     }
 }
 #ifdef ADD_GROUP

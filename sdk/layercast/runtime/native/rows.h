@@ -68,6 +68,84 @@ a power of two are exact in float32, and converting back rounds as every thread'
         return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(scale)));                    \
     }
 
+#define WIDTH 8 /* floats in a vector */
+
+static const int32_t MASKS[2 * WIDTH] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+/* The first n of 8 floats, n > 0; 8 and more are all. */
+TARGET_AVX2 static inline __attribute__((always_inline)) __m256 load_floats(const float *x, int64_t n)
+{
+    if (n >= WIDTH)
+        return _mm256_loadu_ps(x);
+    return _mm256_maskload_ps(x, _mm256_loadu_si256((const __m256i *)(MASKS + WIDTH - n)));
+}
+
+TARGET_AVX2 static inline __attribute__((always_inline)) void store_floats(float *to, __m256 y, int64_t n)
+{
+    if (n >= WIDTH)
+        _mm256_storeu_ps(to, y);
+    else
+        _mm256_maskstore_ps(to, _mm256_loadu_si256((const __m256i *)(MASKS + WIDTH - n)), y);
+}
+
+static inline float *floats(uint8_t *x)
+{
+    return (float *)(void *)x;
+}
+
+
+/* 16 channels, or the first n and what is between them and the next multiple of 4. */
+TARGET_AVX2 static inline __attribute__((always_inline)) __m128i load(const uint8_t *x, int64_t n)
+{
+    uint64_t first = 0, then = 0;
+    if (n > 12)
+        return _mm_loadu_si128((const __m128i *)x);
+    memcpy(&first, x, n > 4 ? 8 : 4);
+    if (n > 8)
+        memcpy(&then, x + 8, 4);
+    return _mm_set_epi64x((long long)then, (long long)first);
+}
+
+#define WIDE(x, n) _mm256_cvtepu8_epi16(load(x, n))
+
+/* Addresses of a position and channel of what is added. */
+typedef struct {
+    intptr_t at[ADDITIONS];
+} Added;
+
+static inline Added added_at(const Operation *op, uint8_t *scratch, int64_t y)
+{
+    Added a = {{0}};
+    for (int64_t k = 0; k < op->additions; k++)
+        a.at[k] = (intptr_t)row_of(&op->added[k], scratch, y);
+    return a;
+}
+
+/* i positions on, and so many bytes. */
+static inline Added moved(const Operation *op, Added a, int64_t i, int64_t bytes)
+{
+    for (int k = 0; k < ADDITIONS; k++)
+        a.at[k] += (intptr_t)(i * op->added[k].pixel + bytes);
+    return a;
+}
+
+/* To m vectors y (16 int16), one a position, 16 or the first n channels of what is added, of tensors with the same
+zero; each sum is clipped to uint8 before the next. */
+TARGET_AVX2 static inline __attribute__((always_inline)) void add_to(int m, const Operation *op, Added a, int64_t n,
+                                                                     __m256i *y)
+{
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero), most = _mm256_set1_epi16(255);
+    for (int64_t k = 0; k < op->additions; k++) {
+        const uint8_t *at = (const uint8_t *)a.at[k];
+        const int64_t pixel = op->added[k].pixel;
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++) {
+            const __m256i clipped = _mm256_min_epi16(_mm256_max_epi16(y[i], _mm256_setzero_si256()), most);
+            y[i] = _mm256_sub_epi16(_mm256_add_epi16(clipped, WIDE(at + i * pixel, n)), zero);
+        }
+    }
+}
+
 #define EVERYWHERE(set, target) STORE(store_##set, target) ROUNDED(rounded_##set, target)
 EVERYWHERE(avx2, TARGET_AVX2)
 EVERYWHERE(vnni, TARGET_VNNI)
@@ -165,21 +243,7 @@ TARGET_AVX2 static void depthwise(const Operation *op, uint8_t *scratch, int64_t
 
 /* The others go through their channels 16 at a time, most as int16. */
 
-/* 16 channels, or the first n and what is between them and the next multiple of 4. */
-TARGET_AVX2 static inline __attribute__((always_inline)) __m128i load(const uint8_t *x, int64_t n)
-{
-    uint64_t first = 0, then = 0;
-    if (n > 12)
-        return _mm_loadu_si128((const __m128i *)x);
-    memcpy(&first, x, n > 4 ? 8 : 4);
-    if (n > 8)
-        memcpy(&then, x + 8, 4);
-    return _mm_set_epi64x((long long)then, (long long)first);
-}
-
-#define WIDE(x, n) _mm256_cvtepu8_epi16(load(x, n))
-
-/* y = clip(round((w x + bias) * scale) + zero), one weight (int32) for each channel. */
+/* y = clip(round((w x + bias) * scale) + zero) (+ what is added), one weight (int32) for each channel. */
 TARGET_AVX2 static void scale_row(const Operation *op, uint8_t *scratch, int64_t y)
 {
     const uint8_t *x = row_of(&op->from[0], scratch, y);
@@ -188,7 +252,9 @@ TARGET_AVX2 static void scale_row(const Operation *op, uint8_t *scratch, int64_t
     uint8_t *to = row_of(&op->to, scratch, y);
     const int64_t channels = op->to.channels;
     const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
-    for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel)
+    Added added = added_at(op, scratch, y);
+    for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel,
+                 added = moved(op, added, 1, 0))
         for (int64_t c = 0; c < channels; c += LANES) {
             const __m128i bytes = load(x + c, channels - c);
             __m256i half[2] = {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
@@ -199,7 +265,9 @@ TARGET_AVX2 static void scale_row(const Operation *op, uint8_t *scratch, int64_t
                                        scale + at);
             }
             const __m256i whole = _mm256_permute4x64_epi64(_mm256_packs_epi32(half[0], half[1]), 0xd8);
-            store_avx2(to + c, _mm256_adds_epi16(whole, zero), op->to.pixel - c);
+            __m256i made = _mm256_adds_epi16(whole, zero);
+            add_to(1, op, moved(op, added, 0, c), channels - c, &made);
+            store_avx2(to + c, made, op->to.pixel - c);
         }
 }
 
@@ -217,18 +285,23 @@ TARGET_AVX2 static void add(const Operation *op, uint8_t *scratch, int64_t y)
         }
 }
 
-/* y = clip((a - low) * (b - zero) + zero); a counts whole numbers from `low`, b - zero is -128 to 127. */
+/* y = clip((a - low) * (b - zero) + zero) (+ what is added); a counts whole numbers from `low`, b - zero is -128 to
+127. */
 TARGET_AVX2 static void multiply(const Operation *op, uint8_t *scratch, int64_t y)
 {
     const uint8_t *a = row_of(&op->from[0], scratch, y), *b = row_of(&op->from[1], scratch, y);
     uint8_t *to = row_of(&op->to, scratch, y);
     const int64_t channels = op->to.channels;
     const __m256i zero = _mm256_set1_epi16((int16_t)op->zero), low = _mm256_set1_epi16((int16_t)op->low);
-    for (int64_t i = 0; i < op->columns; i++, a += op->from[0].pixel, b += op->from[1].pixel, to += op->to.pixel)
+    Added added = added_at(op, scratch, y);
+    for (int64_t i = 0; i < op->columns; i++, a += op->from[0].pixel, b += op->from[1].pixel, to += op->to.pixel,
+                 added = moved(op, added, 1, 0))
         for (int64_t c = 0; c < channels; c += LANES) {
             const __m256i factor = _mm256_sub_epi16(WIDE(a + c, channels - c), low);
             const __m256i product = _mm256_mullo_epi16(factor, _mm256_sub_epi16(WIDE(b + c, channels - c), zero));
-            store_avx2(to + c, _mm256_adds_epi16(product, zero), op->to.pixel - c);
+            __m256i made = _mm256_adds_epi16(product, zero);
+            add_to(1, op, moved(op, added, 0, c), channels - c, &made);
+            store_avx2(to + c, made, op->to.pixel - c);
         }
 }
 
@@ -286,7 +359,7 @@ static Row *const ROWS[KINDS] = {
     [DEPTHWISE] = depthwise, [SCALE] = scale_row,       [ADD] = add,           [MULTIPLY] = multiply,
     [CLIP] = clip,           [COPY] = copy,             [SHUFFLE] = shuffle,   [MATMUL] = matmul,
     [FILTER] = filter,       [WEIGH] = weigh,           [QUANTISE] = quantise, [TO_BYTES] = to_bytes,
-    [TO_FLOATS] = to_floats, [ACCUMULATE] = accumulate, [COPY_FLOATS] = copy_floats,
+    [TO_FLOATS] = to_floats, [COPY_FLOATS] = copy_floats,
 };
 
 #endif

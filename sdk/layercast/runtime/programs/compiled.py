@@ -16,12 +16,15 @@ DOT_PRODUCTS = ("avx512vnni",)
 
 KINDS = (
     *("pointwise", "depthwise", "scale", "add", "multiply", "clip", "copy", "shuffle"),
-    *("matmul", "filter", "weigh", "quantise", "to_bytes", "to_floats", "accumulate", "copy_floats"),
+    *("matmul", "filter", "weigh", "quantise", "to_bytes", "to_floats", "copy_floats", "pointwise_floats"),
 )
 """Operations, in the order of `native/operation.h`."""
 
 ARRAYS = ("weights", "bias", "scale", "steps", "groups")
 """Addresses in an operation, in that order."""
+
+SOURCES, ADDITIONS = 2, 2
+"""Most that an operation reads, and that are added to what it makes of that."""
 
 LANES = 16
 """Channels that are computed together; tensors of a program are filled up to a multiple of it."""

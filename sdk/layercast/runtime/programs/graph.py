@@ -8,7 +8,8 @@ Sums, scales and ReLUs become part of the product that they follow, where nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from layercast.runtime.onnx_file import DTYPES, array, read_graph
-from layercast.runtime.programs.compiled import LANES, MAX_WEIGHT, REACH
+from layercast.runtime.programs.compiled import ADDITIONS, LANES, MAX_WEIGHT, REACH
 from layercast.runtime.programs.packing import (
     UNPACKED,
     aligned,
     ordered,
     packed_depthwise,
     packed_filter,
-    packed_matmul,
+    packed_matrix,
     packed_pointwise,
 )
 from layercast.runtime.programs.parts import (
@@ -32,6 +33,7 @@ from layercast.runtime.programs.parts import (
     Buffer,
     Clipped,
     Convolved,
+    Matrix,
     Part,
     Quantised,
     Shape,
@@ -44,6 +46,12 @@ from layercast.runtime.programs.parts import (
 
 COPIES = {UINT8: "copy", FLOAT32: "copy_floats"}
 """Kinds of steps that move what is there."""
+
+PRODUCTS = ("matmul", "pointwise_floats")
+"""Kinds of steps that are matrix products, of floats and of bytes."""
+
+ADDING = ("pointwise", "scale", "multiply")
+"""Kinds of steps of fixed point that can add something to what they make."""
 
 FEW = 16
 """Runs of so many channels are copied together before they are mixed; longer ones are mixed one after the other."""
@@ -109,8 +117,8 @@ class Program:
                 self._finished(part) for part in ([[v] for v in value] if name in self.flat else [value])
             ]
         for step in self.steps:
-            if step.matrix is not None and step.bias is not None:
-                step.arrays = packed_matmul(step.matrix, step.bias)
+            if step.matrix is not None:
+                step.arrays = packed_matrix(step.matrix, self._grouped)
             step.arrays = {name: aligned(values) for name, values in step.arrays.items()}
 
     def _translate(self, node: Any) -> None:
@@ -158,7 +166,7 @@ class Program:
         return self._constants[name]
 
     def _step(self, kind: str, channels: int, sources: list[View], **rest: Any) -> View:
-        dtype = FLOAT32 if kind in ("matmul", "filter", "weigh", "accumulate") else UINT8
+        dtype = FLOAT32 if kind in ("matmul", "pointwise_floats", "filter", "weigh") else UINT8
         to = View(Buffer(channels, dtype=dtype), 0, channels)
         self.steps.append(Step(kind, to, sources, **rest))
         return to
@@ -180,13 +188,21 @@ class Program:
     def _copied(self, view: View) -> View:
         return self._moved(COPIES[view.dtype], [view], view.dtype)
 
-    def _product(self, value: Value | None) -> Step | None:
-        """The matrix product that makes a value, if nothing else reads it and it is not finished: it may become
-        more than a product."""
+    def _maker(self, value: Value | None, kinds: Collection[str]) -> Step | None:
+        """The step of one of these kinds that makes a value, if nothing else reads it: it may do more."""
         if not isinstance(value, list) or len(value) != 1 or value[0].buffer in self._shared:
             return None
         made = [step for step in self.steps if step.to.buffer is value[0].buffer]
-        return made[0] if len(made) == 1 and made[0].kind == "matmul" and made[0].to == value[0] else None
+        return made[0] if len(made) == 1 and made[0].kind in kinds and made[0].to == value[0] else None
+
+    def _product(self, value: Value | None) -> Step | None:
+        """The matrix product of floats that makes a value."""
+        return self._maker(value, PRODUCTS)
+
+    def _add_to(self, step: Step, view: View) -> None:
+        step.added.append(view)
+        self.steps.remove(step)  # it runs once both are there
+        self.steps.append(step)
 
     def _same(self, names: list[str], attributes: dict[str, Any]) -> Value:
         return self._values[names[0]]
@@ -224,25 +240,15 @@ class Program:
         to = Buffer(run // side, dtype=view.dtype, whole=True)
         parts = [View(to, 0, run, side, row) for row in range(side)]
         product = self._product([view])
-        if product is None or product.matrix is None or product.bias is None:
+        if product is None or product.matrix is None:
             kind = COPIES[view.dtype]
             self.steps += [Step(kind, part, [view.part(i * run, run)]) for i, part in enumerate(parts)]
             return [View(to, 0, to.channels)]
         self.steps.remove(product)  # it writes each row of the tile where it belongs
         for i, part in enumerate(parts):
-            columns = slice(i * run, (i + 1) * run)
-            first, *added = product.sources
-            self.steps.append(
-                Step(
-                    "matmul",
-                    part,
-                    [first, *(view.part(i * run, run) for view in added)],
-                    low=product.low,
-                    high=product.high,
-                    matrix=product.matrix[:, columns],
-                    bias=product.bias[columns],
-                )
-            )
+            matrix = product.matrix.columns(slice(i * run, (i + 1) * run))
+            added = [view.part(i * run, run) for view in product.added]
+            self.steps.append(replace(product, to=part, added=added, matrix=matrix))
         return [View(to, 0, to.channels)]
 
     def _tile(self, moved: Tiled) -> list[View]:
@@ -315,32 +321,55 @@ class Program:
 
     def _sum(self, names: list[str], attributes: dict[str, Any]) -> Value:
         """A bias, or a residual, of which one is a product or a convolution that nothing else reads."""
+        for name in names:
+            value = self._values.get(name)
+            if isinstance(value, Convolved):
+                self._values[name] = [self._widened(value)]
         for one, other in (names, names[::-1]):
             value, product = self._values.get(other), self._product(self._values.get(one))
-            if product is not None and product.bias is not None:
+            if product is not None and product.matrix is not None:
                 if other in self._constants:
-                    product.bias = product.bias + self._constants[other]
+                    bias = product.matrix.bias + self._constants[other]
+                    product.matrix = replace(product.matrix, bias=bias)
                     return self._tensor(one)
-                if isinstance(value, list) and len(product.sources) == 1:
-                    product.sources.append(self._together(value))
-                    product.low = 1
-                    self.steps.remove(product)  # it runs once both are there
-                    self.steps.append(product)
+                if isinstance(value, list) and not product.added:
+                    self._add_to(product, self._together(value))
                     return self._tensor(one)
-            if isinstance(value, Quantised) and value.view.channels % 4 == 0:
-                source = self._together(self._tensor(one))
-                return [
-                    self._step(
-                        "accumulate",
-                        source.channels,
-                        [value.view, source],
-                        zero=value.zero,
-                        arrays=_scale(source.channels, value.scale),
-                    )
-                ]
         raise Unsupported("a sum without a product")
 
+    def _widened(self, made: Convolved) -> View:
+        """A convolution of uint8 whose results stay floats."""
+        side = made.weights.shape[2]
+        pads = made.attributes.get("pads", [0])
+        if side != 1 or made.attributes["group"] != 1 or made.positive or any(pads):
+            raise Unsupported("floats made of bytes by anything but a matrix product")
+        bias = (made.bias * made.scale).astype(np.float32)
+        return self._mixed_bytes(made.source, made.weights[:, :, 0, 0].T, made.scale, bias)
+
+    def _mixed_bytes(
+        self,
+        source: Quantised,
+        weights: NDArray[np.int8],
+        scale: NDArray[np.float32],
+        bias: NDArray[np.float32],
+    ) -> View:
+        """A matrix product of bytes, (inputs, outputs), that makes floats.
+
+        Args:
+            scale: what a sum of products is multiplied with, (outputs,).
+            bias: in floats, (outputs,).
+        """
+        inputs, outputs = weights.shape
+        most = np.abs(weights.astype(int)).max(initial=0)
+        if source.view.channels != inputs or self._exact or most > MAX_WEIGHT:
+            raise Unsupported(f"a product of {source.view.channels} bytes and a matrix of {inputs}")
+        matrix = Matrix(weights, bias, (scale.astype(np.float32), source.zero))
+        return self._step("pointwise_floats", outputs, [self._readable([source.view])], matrix=matrix)
+
     def _relu(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        value = self._values.get(names[0])
+        if isinstance(value, Convolved):
+            return replace(value, positive=True)
         product = self._product(self._values.get(names[0]))
         if product is None:
             raise Unsupported("a ReLU without a product")
@@ -348,6 +377,10 @@ class Program:
         return self._tensor(names[0])
 
     def _matmul(self, names: list[str], attributes: dict[str, Any]) -> Value:
+        source, weights = self._values[names[0]], self._values.get(names[1])
+        if isinstance(source, Quantised) and isinstance(weights, Weights):
+            scale, bias = weights.scale * source.scale, np.zeros(weights.integers.shape[1], np.float32)
+            return [self._mixed_bytes(source, weights.integers, scale, bias)]
         matrix = self._number(names[1])
         return [self._mixed(self._tensor(names[0]), matrix, np.zeros(matrix.shape[1], np.float32))]
 
@@ -359,27 +392,25 @@ class Program:
         if any(v.channels <= FEW for v in value):
             value = [self._together(value)]
         first, *others = value
-        made = self._step("matmul", outputs, [first], matrix=matrix[: first.channels], bias=bias)
+        made = self._step("matmul", outputs, [first], matrix=Matrix(matrix[: first.channels], bias))
         begin, none = first.channels, np.zeros_like(bias)
         for view in others:
-            rows = matrix[begin : begin + view.channels]
-            made = self._step("matmul", outputs, [view, made], low=1, matrix=rows, bias=none)
+            rows = Matrix(matrix[begin : begin + view.channels], none)
+            made = self._step("matmul", outputs, [view], added=[made], matrix=rows)
             begin += view.channels
         return made
 
     def _quantise(self, names: list[str], attributes: dict[str, Any]) -> Value:
         value, scale, zero = self._values[names[0]], self._number(names[1]), int(self._number(names[2]))
         if isinstance(value, Convolved):
+            if value.positive and zero:
+                raise Unsupported("a ReLU whose grid has negative values")
             zeros, per_step = (value.source.zero, zero), (value.scale / scale).astype(np.float32)
             given = [value.source.view]
             return self._convolve(given, value.weights, zeros, per_step, value.bias, None, value.attributes)
-        source = self._together(self._tensor(names[0]))
-        rest: dict[str, Any] = {"zero": zero, "arrays": _scale(source.channels, 1 / scale)}
-        made = [s for s in self.steps if s.to == source and s.kind == "weigh"]
-        if made and source.buffer not in self._shared:  # its scales are taken along
-            self.steps.remove(made[0])
-            source, rest["part"] = made[0].sources[0], made[0].part
-        return [self._step("quantise", source.channels, [source], **rest)]
+        source, part = self._unweighed(self._together(self._tensor(names[0])))
+        arrays = _scale(source.channels, 1 / scale)
+        return [self._step("quantise", source.channels, [source], zero=zero, arrays=arrays, part=part)]
 
     def _dequantise(self, names: list[str], attributes: dict[str, Any]) -> Value:
         scale, zero = self._number(names[1]), self._number(names[2])
@@ -409,15 +440,30 @@ class Program:
             or attributes.get("pads") != [REACH] * 4
         ):
             raise Unsupported(f"convolution {matrix.shape}")
+        view, part = self._unweighed(self._together(value))
         arrays = packed_filter(matrix[:, 0], offset)
-        return [self._step("filter", outputs, [self._surrounded(self._together(value), 0)], arrays=arrays)]
+        return [self._step("filter", outputs, [self._surrounded(view, 0)], arrays=arrays, part=part)]
+
+    def _unweighed(self, view: View) -> tuple[View, Part | None]:
+        """What a view is without its scales, and these, if nothing else reads it: who does can take them along."""
+        maker = self._maker([view], ("weigh",))
+        if maker is None:
+            return view, None
+        self.steps.remove(maker)
+        return maker.sources[0], maker.part
 
     def _add(self, names: list[str], attributes: dict[str, Any]) -> Value:
         a, b = (self._source(names[i]) for i in (0, 3))
         scales, zeros = ({float(self._number(names[i + k])) for i in (0, 3, 5)} for k in (1, 2))
         if len(scales) > 1 or len(zeros) > 1 or a.channels != b.channels:
             raise Unsupported("a sum of different grids")
-        return [self._step("add", a.channels, [a, b], zero=int(zeros.pop()))]
+        zero = int(zeros.pop())
+        for one, other in ((0, b), (3, a)):
+            maker = self._maker(self._values.get(names[one]), ADDING)
+            if maker is not None and maker.zero == zero and len(maker.added) < ADDITIONS:
+                self._add_to(maker, other)
+                return self._tensor(names[one])
+        return [self._step("add", a.channels, [a, b], zero=zero)]
 
     def _multiply(self, names: list[str], attributes: dict[str, Any]) -> Value:
         a, b = (self._source(names[i]) for i in (0, 3))

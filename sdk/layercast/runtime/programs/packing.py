@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.runtime.programs.compiled import LANES, MOST_STEPS
+from layercast.runtime.programs.parts import Matrix
 
 INT16_END = 2**15
 
@@ -80,15 +81,19 @@ def ordered(values: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
     return np.ascontiguousarray(full.reshape(-1, LANES)[:, order].ravel())
 
 
-def packed_matmul(matrix: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """(inputs, outputs) weights by 16 outputs, input and output, and biases (outputs,), as `matmul` reads them."""
-    inputs, outputs = matrix.shape
-    full = np.pad(matrix.astype(np.float32), ((0, 0), (0, -outputs % LANES)))
-    blocks = full.reshape(inputs, -1, LANES).transpose(1, 0, 2)
-    return {
-        "weights": np.ascontiguousarray(blocks),
-        "bias": np.pad(bias.astype(np.float32), (0, -outputs % LANES)),
-    }
+def packed_matrix(matrix: Matrix, grouped: bool) -> dict[str, NDArray[Any]]:
+    """As `matmul` reads it: weights by 16 outputs, input and output; of uint8 inputs, as a `pointwise` that makes
+    floats does."""
+    if matrix.grid is None:
+        inputs, outputs = matrix.weights.shape
+        full = np.pad(matrix.weights.astype(np.float32), ((0, 0), (0, -outputs % LANES)))
+        blocks = full.reshape(inputs, -1, LANES).transpose(1, 0, 2)
+        return {"weights": np.ascontiguousarray(blocks), "bias": ordered(matrix.bias, np.arange(LANES))}
+    scale, zero = matrix.grid
+    # sum of w (x - zero) + bias / scale = sum of w x + (bias / scale - zero * sum of w)
+    whole = np.rint(matrix.bias / scale).astype(np.int32) - zero * matrix.weights.sum(0, np.int32)
+    arrays = {"bias": ordered(whole, UNPACKED), "scale": ordered(scale, np.arange(LANES))}
+    return packed_pointwise(matrix.weights.T, grouped) | arrays
 
 
 def packed_filter(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

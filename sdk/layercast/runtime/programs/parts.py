@@ -101,13 +101,15 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Convolved:
-    """A convolution of uint8 that waits for its output's grid."""
+    """A convolution of uint8 that waits for its output's grid, or for what takes it without one."""
 
     source: Quantised
     weights: NDArray[np.int8]
     scale: NDArray[np.float32]
     bias: NDArray[np.int32]
     attributes: dict[str, Any]
+    positive: bool = False
+    """Whether a ReLU follows."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,26 @@ Value = list[View] | Part | Shape | Tiled | Quantised | Convolved | Clipped | We
 """What a name in the graph stands for; a tensor is channels of buffers behind each other."""
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """What a matrix product has beside its source.
+
+    Attributes:
+        weights: (inputs, outputs), float32, or int8 where the source is uint8.
+        bias: (outputs,).
+        grid: where they are int8: what a sum of products is multiplied with, (outputs,), and the source's zero.
+    """
+
+    weights: NDArray[Any]
+    bias: NDArray[np.float32]
+    grid: tuple[NDArray[np.float32], int] | None = None
+
+    def columns(self, some: slice) -> Matrix:
+        """Of some of the outputs."""
+        grid = None if self.grid is None else (self.grid[0][some], self.grid[1])
+        return Matrix(self.weights[:, some], self.bias[some], grid)
+
+
 @dataclass(eq=False)
 class Step:
     """One operation.
@@ -136,19 +158,25 @@ class Step:
     Attributes:
         kind: one of KINDS.
         to, sources: what it computes, and from what.
+        added: what is added to that.
         zero, low, high: see `native/rows.h` and `native/floats.h`.
         arrays: weights, biases and scales as `_programs` wants them.
         part: of an input, which adds to the biases or multiplies the scales.
-        matrix: of a matrix product, (inputs, outputs), until it is packed into `arrays`; `bias` likewise, (outputs,).
+        matrix: of a matrix product, until it is packed into `arrays`.
     """
 
     kind: str
     to: View
     sources: list[View]
+    added: list[View] = field(default_factory=list)
     zero: int = 0
     low: int = 0
     high: int = 0
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     part: Part | None = None
-    matrix: NDArray[np.float32] | None = None
-    bias: NDArray[np.float32] | None = None
+    matrix: Matrix | None = None
+
+    @property
+    def reads(self) -> list[View]:
+        """Sources and what is added."""
+        return [*self.sources, *self.added]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.errors import ModelError
-from layercast.runtime.programs.compiled import ARRAYS, KINDS, LANES, REACH, SLACK, compiled
+from layercast.runtime.programs.compiled import ARRAYS, KINDS, LANES, REACH, SLACK, SOURCES, compiled
 from layercast.runtime.programs.graph import Program
 from layercast.runtime.programs.packing import UNPACKED, aligned, ordered
 from layercast.runtime.programs.parts import Buffer, Part, Step, View
@@ -33,7 +33,7 @@ class Plan:
         self._grid: dict[Buffer, Grid] = {b: grids[n] for n, b in program.inputs.items()}
         self._tiled: set[Buffer] = set()
         """Of which a row of a step is not a row."""
-        self.stages, used_in = self._staged(name)
+        self.stages, self.needs, used_in = self._staged(name)
         self._addresses: dict[Buffer, tuple[int, int, int]] = {
             b: (0, 0, grid[1] * b.pixel) for b, grid in self._grid.items() if b.name
         }
@@ -54,17 +54,20 @@ class Plan:
             raise ModelError(f"{h}x{w} is no multiple of {view.side}", hint="a layercast bug")
         return h // view.side, w // view.side
 
-    def _staged(self, name: str) -> tuple[NDArray[np.int64], dict[Buffer, set[int]]]:
-        """(first step, end, rows) of each stage, and the stages that write or read each buffer that is computed.
+    def _staged(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[Buffer, set[int]]]:
+        """(first step, end, rows, first need, end) of each stage, the needs (see `native/operation.h`), and the stages
+        that write or read each buffer that is computed.
 
         A stage ends where the grid changes, and before what reads other rows than its own of what the stage computes.
         """
         stages: list[list[int]] = []
         used_in: dict[Buffer, set[int]] = {}
+        made_in: dict[Buffer, set[int]] = {}
+        needs: list[dict[int, int]] = []  # of each stage: how far it reaches into which earlier ones
         made: set[Buffer] = set()  # in the present stage
         current: Grid | None = None
         for number, step in enumerate(self.program.steps):
-            given = {self._grid_of(v) for v in step.sources}
+            given = {self._grid_of(v) for v in step.reads}
             if len(given) > 1:
                 raise ModelError(
                     f"network {name!r}: inputs of sizes {sorted(given)} meet", hint="a layercast bug"
@@ -75,18 +78,26 @@ class Plan:
             filters = step.kind in ("depthwise", "filter")
             if grid != current or (filters and step.sources[0].buffer in made):
                 stages.append([number, number, grid[0]])
+                needs.append({})
                 current, made = grid, set()
             stages[-1][1] = number + 1
+            for view in step.reads:
+                for stage in made_in.get(view.buffer, set()) - {len(stages) - 1}:
+                    needs[-1][stage] = max(needs[-1].get(stage, 0), REACH if filters else 0)
             self._grid[step.to.buffer] = step.to.side * grid[0], step.to.side * grid[1]
             made.add(step.to.buffer)
-            for view in (step.to, *step.sources):
+            made_in.setdefault(step.to.buffer, set()).add(len(stages) - 1)
+            for view in (step.to, *step.reads):
                 if view.side > 1:
                     self._tiled.add(view.buffer)
                 if not view.buffer.name:
                     used_in.setdefault(view.buffer, set()).add(len(stages) - 1)
         if len(stages) > compiled.MAX_STAGES:
             raise ModelError(f"network {name!r} has {len(stages)} stages", hint="a layercast bug")
-        return np.array(stages, np.int64), used_in
+        ends = np.cumsum([0, *(len(n) for n in needs)])
+        rows = [[*stage, ends[i], ends[i + 1]] for i, stage in enumerate(stages)]
+        flat = [pair for of_stage in needs for pair in of_stage.items()]
+        return np.array(rows, np.int64), np.array(flat, np.int64).reshape(-1, 2), used_in
 
     def _place(self, used_in: Mapping[Buffer, set[int]]) -> int:
         """Give every buffer that is computed its memory; returns the bytes of scratch memory that a thread needs."""
@@ -120,12 +131,9 @@ class Plan:
         row = self.table[number]
         arrays = dict(step.arrays)
         if step.part is not None:
-            changing = "bias" if step.part.name == "bias" else "scale"
+            changing, lanes = self._changing(step, arrays)
             fixed = arrays[changing]
             arrays[changing] = aligned(fixed)
-            lanes = ordered(
-                np.arange(1, len(fixed) + 1), UNPACKED if changing == "bias" else np.arange(LANES)
-            )
             order = np.where(lanes > step.part.end - step.part.begin, 0, lanes)  # 0: nothing is given there
             self._parts.append((step.part, order, fixed, arrays[changing]))
         self._kept += arrays.values()
@@ -138,9 +146,11 @@ class Plan:
             step.zero,
             step.low,
             step.high,
+            len(step.added),
         )
         row[: len(head)] = head
-        for i, view in enumerate((step.to, *step.sources)):
+        places = [0, *range(1, 1 + len(step.sources)), *range(1 + SOURCES, 1 + SOURCES + len(step.added))]
+        for i, view in zip(places, (step.to, *step.reads), strict=True):
             base, scratch, stride = self._addresses[view.buffer]
             pixel = view.buffer.pixel
             begin = view.row * stride + view.column * pixel + view.begin * view.dtype.itemsize
@@ -148,6 +158,16 @@ class Plan:
             row[at : at + 5] = base + begin, scratch, view.side * stride, view.side * pixel, view.channels
             if view.buffer.name or view.buffer.output:
                 self._moving.append((number, at, view.buffer, begin))
+
+    def _changing(self, step: Step, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, NDArray[np.int64]]:
+        """Which array a part of a call's vector changes, and the channel of each of its numbers, from 1 on."""
+        if step.kind == "filter":
+            weights = arrays["weights"]
+            channels = np.arange(1, len(weights) * weights.shape[3] + 1).reshape(len(weights), 1, 1, -1)
+            return "weights", np.broadcast_to(channels, weights.shape)
+        name = "bias" if step.part is not None and step.part.name == "bias" else "scale"
+        order = UNPACKED if name == "bias" else np.arange(LANES)
+        return name, ordered(np.arange(1, len(arrays[name]) + 1), order)
 
     def run(
         self, feeds: Mapping[str, NDArray[Any]], threads: int, instructions: int
@@ -169,5 +189,5 @@ class Plan:
             given = np.concatenate([[0], feeds[part.name][part.begin : part.end]], dtype=fixed.dtype)
             combine = np.add if part.name == "bias" else np.multiply
             combine(fixed, given[order], out=target)
-        compiled.run(self.stages, self.table, self.scratch, threads, instructions)
+        compiled.run(self.stages, self.needs, self.table, self.scratch, threads, instructions)
         return results
