@@ -3,8 +3,9 @@
 The picture is cut into fronts, bands that threads take. In each, rows are computed one after the other in every stage,
 a few at a time, and those of a later stage as soon as they can be, so that what stages hand to each other is still in
 the cache when it is needed. Measured with synthesis: 8 % less time than stage after stage; one row at a time 5 % more.
- Fronts come in pairs that begin where they touch and move away from each other: what one needs of the other at
-their border is there early, and so is what it needs where it meets the next pair, which arrives at the same time. */
+
+Fronts come in pairs that begin where they touch and move away from each other: what one needs of the other at their
+border is there early, and so is what it needs where it meets the next pair, which arrives at the same time. */
 #ifndef LAYERCAST_FRONTS_H
 #define LAYERCAST_FRONTS_H
 

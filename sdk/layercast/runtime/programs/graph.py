@@ -196,7 +196,7 @@ class Program:
         return made[0] if len(made) == 1 and made[0].kind in kinds and made[0].to == value[0] else None
 
     def _product(self, value: Value | None) -> Step | None:
-        """The matrix product of floats that makes a value."""
+        """The matrix product, of floats or of bytes, that makes a value."""
         return self._maker(value, PRODUCTS)
 
     def _add_to(self, step: Step, view: View) -> None:
@@ -360,8 +360,8 @@ class Program:
             bias: in floats, (outputs,).
         """
         inputs, outputs = weights.shape
-        most = np.abs(weights.astype(int)).max(initial=0)
-        if source.view.channels != inputs or self._exact or most > MAX_WEIGHT:
+        _check_weights(weights)
+        if source.view.channels != inputs or self._exact:
             raise Unsupported(f"a product of {source.view.channels} bytes and a matrix of {inputs}")
         matrix = Matrix(weights, bias, (scale.astype(np.float32), source.zero))
         return self._step("pointwise_floats", outputs, [self._readable([source.view])], matrix=matrix)
@@ -494,8 +494,7 @@ class Program:
         """A convolution of uint8; zeros: of what it reads and of what it makes."""
         zx, zy = zeros
         outputs, inputs, side, _ = weights.shape
-        if np.abs(weights.astype(int)).max(initial=0) > MAX_WEIGHT:
-            raise Unsupported(f"weights of more than {MAX_WEIGHT}")
+        _check_weights(weights)
         if self._exact and (np.frexp(scale)[0] != 0.5).any():
             raise Unsupported("scales that are no powers of two")
         pads, channels = attributes.get("pads", [0] * 4), sum(v.channels for v in value)
@@ -542,6 +541,11 @@ class Program:
             whole = view.buffer
         whole.output = True
         return whole
+
+
+def _check_weights(weights: NDArray[np.int8]) -> None:
+    if np.abs(weights.astype(int)).max(initial=0) > MAX_WEIGHT:
+        raise Unsupported(f"weights of more than {MAX_WEIGHT}")
 
 
 def _scale(channels: int, scale: np.float32 | float = 1.0) -> dict[str, NDArray[Any]]:
