@@ -15,9 +15,16 @@ from tests.runtime.graphs import ALL, GraphBuilder
 
 from layercast.errors import ModelError
 from layercast.runtime import SessionOptions
-from layercast.runtime.programs import INSTRUCTIONS, ProgramNetwork, Unsupported, load_network, network
+from layercast.runtime.programs import (
+    INSTRUCTIONS,
+    ProgramNetwork,
+    Unsupported,
+    load_network,
+    network,
+    packing,
+)
 from layercast.runtime.programs.compiled import LANES
-from layercast.runtime.programs.packing import grouped_steps
+from layercast.runtime.programs.packing import PASSES, grouped_steps
 from layercast.runtime.session import Session
 
 compiled = pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
@@ -132,6 +139,25 @@ def test_sums_that_a_convolution_or_a_product_takes_along(channels: int, instruc
         expected = evaluate(model, feeds)["y"]
         assert 0 in expected or expected.size < 100
         np.testing.assert_array_equal(network.run(feeds)["y"], expected)
+
+
+@compiled
+@ALL
+@pytest.mark.parametrize("sizes", PASSES, ids=str)
+def test_every_kind_of_pass(
+    sizes: tuple[int, ...], instructions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights so small that any groups do."""
+    ends = np.cumsum(sizes)
+    groups = [list(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+    monkeypatch.setattr(packing, "grouped_steps", lambda block: groups[::-1])
+    b = Builder()
+    channels = 4 * int(ends[-1])
+    b.output(b.convolution(b.input("x", channels), b.rng.integers(-5, 6, (20, channels, 1, 1)), 6), "y")
+    model = b.made()
+    network = ProgramNetwork(model.SerializeToString(), "pass", 1, instructions)
+    feeds = picture(channels, 2, 101)
+    np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
 
 
 def test_groups_hold_every_step_once_and_never_saturate() -> None:

@@ -86,23 +86,25 @@ INLINE_FMA void filter_tile(int m, const Operation *op, const uint8_t *const *x,
                             uint8_t *to, int64_t n)
 {
     const int64_t pixel = op->from[0].pixel;
-    __m256 sums[4];
-#pragma GCC unroll 4
+    __m256 sums[8];
+#pragma GCC unroll 8
     for (int i = 0; i < m; i++)
         sums[i] = _mm256_loadu_ps(bias);
-    for (int row = 0; row < SIDE; row++)
-#pragma GCC unroll 8
+    for (int row = 0; row < SIDE; row++, w += SIDE * WIDTH) {
+        __m256 weights[SIDE];
+#pragma GCC unroll 5
+        for (int tap = 0; tap < SIDE; tap++)
+            weights[tap] = _mm256_loadu_ps(w + tap * WIDTH);
+#pragma GCC unroll 12
         for (int column = 0; column < m + SIDE - 1; column++) {
             const __m256 one = load_floats((const float *)(const void *)(x[row] + column * pixel), n);
-#pragma GCC unroll 4
-            for (int i = 0; i < m; i++) {
-                const int tap = column - i;
-                if (tap < 0 || tap >= SIDE)
-                    continue;
-                sums[i] = _mm256_fmadd_ps(one, _mm256_loadu_ps(w + (row * SIDE + tap) * WIDTH), sums[i]);
-            }
+#pragma GCC unroll 8
+            for (int i = 0; i < m; i++)
+                if (column >= i && column < i + SIDE)
+                    sums[i] = _mm256_fmadd_ps(one, weights[column - i], sums[i]);
         }
-#pragma GCC unroll 4
+    }
+#pragma GCC unroll 8
     for (int i = 0; i < m; i++)
         store_floats(floats(to + i * op->to.pixel), sums[i], n);
 }
@@ -120,10 +122,10 @@ TARGET_FMA static void filter(const Operation *op, uint8_t *scratch, int64_t y)
         for (int i = 0; i < SIDE; i++)
             rows[i] = row_of(from, scratch, y + i - REACH) - REACH * from->pixel + n * (int64_t)sizeof(float);
         int64_t left = op->columns;
-        for (; left >= 4; left -= 4, out += 4 * op->to.pixel) {
-            filter_tile(4, op, rows, w, bias + n, out, op->to.channels - n);
+        for (; left >= 8; left -= 8, out += 8 * op->to.pixel) { /* sums that do not wait for each other */
+            filter_tile(8, op, rows, w, bias + n, out, op->to.channels - n);
             for (int i = 0; i < SIDE; i++)
-                rows[i] += 4 * from->pixel;
+                rows[i] += 8 * from->pixel;
         }
         for (; left; left--, out += op->to.pixel) {
             filter_tile(1, op, rows, w, bias + n, out, op->to.channels - n);

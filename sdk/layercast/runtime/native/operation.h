@@ -28,7 +28,7 @@ enum {
 typedef struct {
     int64_t kind;
     int64_t columns; /* of the output; of the source of SHUFFLE */
-    int64_t weights, bias, scale, steps, groups; /* addresses */
+    int64_t weights, bias, scale, steps, passes; /* addresses */
     int64_t zero, low, high;
     int64_t additions; /* how many of `added` there are, which are added to the result, one after the other */
     Tensor to;

@@ -21,12 +21,11 @@ static int has_avx2(void)
 /* Sums of four products, two by two in int16, which the weights keep from saturating, and then in int32. */
 #define DOTS(x, w) _mm256_maddubs_epi16(x, w)
 #define WIDEN(dots) _mm256_madd_epi16(dots, _mm256_set1_epi16(1))
-#define ADD_PAIRS(s, x, w) _mm256_add_epi32(s, WIDEN(DOTS(x, w)))
 
 #ifdef EMULATE_VNNI /* tests: everything of that set but its one instruction, on any processor with AVX2 */
 #undef TARGET_VNNI
 #define TARGET_VNNI TARGET_AVX2
-#define ADD_FOUR(s, x, w) ADD_PAIRS(s, x, w)
+#define ADD_FOUR(s, x, w) _mm256_add_epi32(s, WIDEN(DOTS(x, w)))
 static int has_vnni(void)
 {
     return has_avx2();
@@ -150,20 +149,21 @@ TARGET_AVX2 static inline __attribute__((always_inline)) void add_to(int m, cons
 EVERYWHERE(avx2, TARGET_AVX2)
 EVERYWHERE(vnni, TARGET_VNNI)
 
-#define POSITIONS 3 /* 6 int32 and 6 int16 sums, two vectors of weights, one of inputs: the 16 registers */
-#define GROUPED 1
-#define ADD_DOTS(s, x, w) ADD_PAIRS(s, x, w)
+#define BEGIN(s, x, w) DOTS(x, w)
+#define GO_ON(g, x, w) _mm256_add_epi16(g, DOTS(x, w))
+#define END(s, g) _mm256_add_epi32(s, WIDEN(g))
 #define NAMED(x) x##_avx2
 #define TARGET TARGET_AVX2
 #include "pointwise.h"
-#undef POSITIONS
-#undef GROUPED
-#undef ADD_DOTS
+#undef BEGIN
+#undef GO_ON
+#undef END
 #undef NAMED
 #undef TARGET
 
-#define POSITIONS 4
-#define ADD_DOTS(s, x, w) ADD_FOUR(s, x, w)
+#define BEGIN(s, x, w) ADD_FOUR(s, x, w)
+#define GO_ON(g, x, w) ADD_FOUR(g, x, w)
+#define END(s, g) g
 #define NAMED(x) x##_vnni
 #define TARGET TARGET_VNNI
 #include "pointwise.h"

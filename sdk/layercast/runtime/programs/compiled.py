@@ -20,7 +20,7 @@ KINDS = (
 )
 """Operations, in the order of `native/operation.h`."""
 
-ARRAYS = ("weights", "bias", "scale", "steps", "groups")
+ARRAYS = ("weights", "bias", "scale", "steps", "passes")
 """Addresses in an operation, in that order."""
 
 SOURCES, ADDITIONS = 2, 2
@@ -28,9 +28,6 @@ SOURCES, ADDITIONS = 2, 2
 
 LANES = 16
 """Channels that are computed together; tensors of a program are filled up to a multiple of it."""
-
-MOST_STEPS = 6
-"""Of four inputs each, whose products are summed in int16 first."""
 
 REACH = 2
 """Of a 5x5 filter, on each side."""

@@ -7,10 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.runtime.programs.compiled import LANES, MOST_STEPS
+from layercast.runtime.programs.compiled import LANES
 from layercast.runtime.programs.parts import Matrix
 
 INT16_END = 2**15
+
+MOST_STEPS = 6
+"""Of four inputs each, in a group or a pass."""
+
+PASSES = (
+    *((6,), (5, 1), (5,), (4, 2), (4, 1, 1), (4, 1), (4,)),
+    *((3, 3), (3, 2, 1), (3, 2), (3, 1, 1), (3, 1), (3,)),
+    *((2, 2, 2), (2, 2, 1), (2, 2), (2, 1, 1), (2, 1), (2,), (1, 1, 1), (1, 1), (1,)),
+)
+"""Sizes of the groups of a pass, in the order of `native/pointwise.h`."""
 
 UNPACKED = np.r_[0:4, 8:12, 4:8, 12:16]
 """Order of 16 channels in which convolutions compute: packing int32 to int16 leaves them in their own."""
@@ -29,25 +39,43 @@ def aligned(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def packed_pointwise(weights: NDArray[np.int8], grouped: bool) -> dict[str, NDArray[Any]]:
-    """(outputs, inputs) weights as `native/pointwise.h` reads them, with its steps and groups."""
+    """(outputs, inputs) weights as `native/pointwise.h` reads them, with its steps and passes."""
     full = np.pad(weights, ((0, -len(weights) % LANES), (0, -weights.shape[1] % 4)))
     blocks = full.reshape(len(full) // LANES, LANES, -1, 4)[:, UNPACKED].transpose(0, 2, 1, 3)
-    packed, steps, counts = [], [], []
+    packed, steps, passes = [], [], []
     for block in blocks:
-        groups = grouped_steps(block) if grouped else [[step] for step in range(len(block))]
-        counts.append([sum(len(g) == size for g in groups) for size in range(MOST_STEPS, 0, -1)])
-        order = [step for group in groups for step in group]
-        packed.append(block[order])
-        steps.append([4 * step for step in order])
+        whole = list(range(len(block)))
+        groups = grouped_steps(block) if grouped else [whole[i : i + MOST_STEPS] for i in whole[::MOST_STEPS]]
+        for some in in_passes(groups):
+            passes.append(PASSES.index(tuple(map(len, some))))
+            order = [step for group in some for step in group]
+            packed.append(block[order])
+            steps += [4 * step for step in order]
+        passes.append(-1)
     return {
         "weights": np.concatenate(packed),
-        "steps": np.concatenate(steps).astype(np.int32),
-        "groups": np.array(counts, np.int32),
+        "steps": np.array(steps, np.int32),
+        "passes": np.array(passes, np.int32),
     }
 
 
+def in_passes(groups: list[list[int]]) -> list[list[list[int]]]:
+    """Groups by pass; every pass takes as many steps as it can."""
+    left, passes = sorted(groups, key=len, reverse=True), []
+    while left:
+        some: list[list[int]] = []
+        room = MOST_STEPS
+        for group in list(left):
+            if len(group) <= room and len(some) < max(map(len, PASSES)):
+                some.append(group)
+                left.remove(group)
+                room -= len(group)
+        passes.append(some)
+    return passes
+
+
 def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
-    """Groups of up to MOST_STEPS steps, the largest first, whose products two by two sum to less than 2**15.
+    """Groups of up to MOST_STEPS steps, whose products two by two sum to less than 2**15.
 
     Args:
         block: (steps, LANES, 4) weights; inputs are 0..255.
@@ -63,7 +91,7 @@ def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
                 break
         else:
             open_groups.append(([step], reach[step].copy()))
-    return sorted((members for members, _ in open_groups), key=len, reverse=True)
+    return [members for members, _ in open_groups]
 
 
 def packed_depthwise(weights: NDArray[np.int8]) -> NDArray[np.int16]:
