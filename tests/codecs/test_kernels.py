@@ -51,6 +51,8 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     placed, some = i["values"].copy(), N // C * 2
     kernels.place(i["keys"][-some:].astype(np.int32) - 1000, i["keys"][:some], placed, (3, 2, C), 900)
     assert (placed.reshape(-1, C)[:, [0, 1, 2, 5]] == i["values"].reshape(-1, C)[:, [0, 1, 2, 5]]).all()
+    summed = i["values"].copy()
+    kernels.add_trits(summed, settled)
     nothing = {name: i[name][:0] for name in ("order", "bits")}
     ranks = [
         ranked(i),
@@ -60,6 +62,10 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         ranked(i, **nothing),
     ]
     return [
+        summed,
+        kernels.part_quarters(i["table"] * np.int16(15) - np.int16(15000), (3, 4, 8)),
+        kernels.part_quarters(np.arange(-40, 40, dtype=np.int16), (0, 1, 1)),
+        kernels.row_keys(i["centre"], i["tilt"], i["table"]),
         kernels.row_keys_at(i["at"], i["centre"], i["tilt"], i["table"], moved),
         moved,
         *(x for keys, classes in ranks for x in (keys, *(y for c in classes for y in (c.at, c.keys)))),
@@ -149,8 +155,10 @@ def many(threads: int) -> list[np.ndarray]:
     kernels.learn(at, symbols, keys, values, table, trits, surprise, threads)
     kernels.settle(at, symbols, keys, settled, threads)
     logits = centre, tilt, rng.integers(0, KEYS // 2, 512).astype(np.int16)
+    summed = values.copy()
+    kernels.add_trits(summed, trits, threads)
     return [
-        *(trits, settled, surprise),
+        *(trits, settled, surprise, summed),
         kernels.row_keys_at(at, *logits, all_keys, threads),
         all_keys,
         *kernels.contexts(values, 12, 5, 7, threads).values(),
@@ -184,6 +192,12 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.contexts(i["values"][:10], 6, 3, 3),
         lambda: kernels.contexts(i["values"], C, C + 1, 1),
         lambda: kernels.contexts(i["values"], C, 1, -1),
+        lambda: kernels.part_quarters(i["values"][:10], (0, 1, 3)),
+        lambda: kernels.part_quarters(i["values"], (3, C - 2, C)),
+        lambda: kernels.part_quarters(i["values"], (-1, 2, C)),
+        lambda: kernels.add_trits(i["values"], rest[2][1:]),
+        lambda: kernels.row_keys(i["centre"], i["tilt"][1:], i["table"]),
+        lambda: kernels.row_keys(i["centre"], i["tilt"], i["table"] - np.int16(KEYS)),
         lambda: kernels.digits(i["latents"], 40000),
         lambda: kernels.squares(i["latents"][:10], 6, 9),
         lambda: kernels.squares(i["latents"][:10], 0, 9),

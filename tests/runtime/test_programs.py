@@ -166,8 +166,7 @@ def test_groups_hold_every_step_once_and_never_saturate() -> None:
         weights = np.clip(np.rint(rng.normal(0, spread, (61, LANES, 4))), -64, 64).astype(np.int8)
         groups = grouped_steps(weights)
         assert sorted(s for g in groups for s in g) == list(range(61))
-        assert [len(g) for g in groups] == sorted((len(g) for g in groups), reverse=True)
-        assert len(groups[0]) <= 6
+        assert max(map(len, groups)) <= 6
         pairs = weights.astype(int).reshape(61, -1, 2)
         for group in groups:
             for worst in (np.maximum(pairs[group], 0), np.maximum(-pairs[group], 0)):

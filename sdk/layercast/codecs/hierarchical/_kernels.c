@@ -123,6 +123,27 @@ static PyObject *finish(Py_buffer *buffers, int n, int checked, int inside)
     Py_RETURN_NONE;
 }
 
+static PyObject *row_keys(PyObject *self, PyObject *args)
+{
+    Py_buffer b[4];
+    int inside = 1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3]))
+        return NULL;
+    const Py_ssize_t n = b[0].len;
+    const int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], 2 * LOGITS, 2, "table") && fits(&b[3], n, 2, "out");
+    if (checked && (inside = is_key_table(b[2].buf))) {
+        const uint8_t *centre = b[0].buf, *tilt = b[1].buf;
+        const int16_t *table = b[2].buf;
+        int16_t *out = b[3].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n; i++)
+            out[i] = key_of(table, centre[i], tilt[i]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 4, checked, inside);
+}
+
 static int some_row_keys_at(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
 {
     const Py_buffer *b = loop->b;
@@ -381,6 +402,54 @@ static PyObject *contexts(PyObject *self, PyObject *args)
     return finish(b, 5, checked, inside);
 }
 
+static PyObject *part_quarters(PyObject *self, PyObject *args)
+{
+    Py_buffer b[2];
+    int begin, width, channels;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*w*iii", &b[0], &b[1], &begin, &width, &channels))
+        return NULL;
+    const Py_ssize_t n = b[0].len / 2, positions = channels > 0 ? n / channels : 0;
+    const int inside = begin >= 0 && width > 0 && width <= channels - begin && n % channels == 0;
+    const int checked = fits(&b[0], n, 2, "values") && (!inside || fits(&b[1], positions * width, 1, "out"));
+    if (checked && inside) {
+        const int16_t *values = (const int16_t *)b[0].buf + begin;
+        uint8_t *out = b[1].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t p = 0; p < positions; p++, values += channels, out += width)
+            quarter(values, out, width);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 2, checked, inside);
+}
+
+static int some_add_trits(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    int16_t *restrict values = loop->b[0].buf;
+    const int8_t *restrict trits = loop->b[1].buf;
+    for (Py_ssize_t i = begin; i < end; i++)
+        values[i] = (int16_t)(values[i] + trits[i]);
+    return 1;
+}
+
+static PyObject *add_trits(PyObject *self, PyObject *args)
+{
+    Py_buffer b[2];
+    int threads;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "w*y*i", &b[0], &b[1], &threads))
+        return NULL;
+    const Py_ssize_t n = b[1].len;
+    const int checked = fits(&b[0], n, 2, "values");
+    if (checked) {
+        Loop loop = {.some = some_add_trits, .n = n, .chunk = CHUNK, .b = b};
+        Py_BEGIN_ALLOW_THREADS
+        in_chunks(&loop, threads);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 2, checked, 1);
+}
+
 static int some_learn(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
 {
     const Py_buffer *b = loop->b;
@@ -637,6 +706,8 @@ static PyMethodDef methods[] = {
     {"settle", settle, METH_VARARGS, NULL},     {"digits", digits, METH_VARARGS, NULL},
     {"squares", squares, METH_VARARGS, NULL},   {"symbols_at", symbols_at, METH_VARARGS, NULL},
     {"place", place, METH_VARARGS, NULL},       {"base_keys", base_keys, METH_VARARGS, NULL},
+    {"row_keys", row_keys, METH_VARARGS, NULL}, {"add_trits", add_trits, METH_VARARGS, NULL},
+    {"part_quarters", part_quarters, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};

@@ -27,6 +27,9 @@ SKIP = 255
 ZERO = 128
 """What a signed zero is in the networks' uint8 tensors."""
 
+Part = tuple[int, int, int]
+"""Some channels: the first one, how many, and how many there are."""
+
 _compiled = extension("layercast.codecs.hierarchical._kernels")
 
 
@@ -34,6 +37,10 @@ def row_keys(
     centre: NDArray[np.uint8], tilt: NDArray[np.uint8], table: NDArray[np.int16]
 ) -> NDArray[np.int16]:
     """Row keys of trits with these logits, (N,); table (512,): what each centre contributes, then each tilt."""
+    if _compiled:
+        out = np.empty(len(centre), np.int16)
+        _compiled.row_keys(centre, tilt, table, out)
+        return out
     keys: NDArray[np.int16] = table[:256].take(centre) + table[256:].take(tilt)
     return keys
 
@@ -142,6 +149,24 @@ def context_quarters(values: NDArray[np.int16]) -> NDArray[np.uint8]:
     quarters = np.clip(values, -33, 33) * np.int16(4)
     context: NDArray[np.uint8] = np.clip(quarters + np.int16(ZERO), 0, 255).astype(np.uint8)
     return context
+
+
+def part_quarters(values: NDArray[np.int16], part: Part) -> NDArray[np.uint8]:
+    """`context_quarters` of some channels of values (N,), flat."""
+    begin, width, channels = part
+    if _compiled:
+        out = np.empty(len(values) // channels * width, np.uint8)
+        _compiled.part_quarters(values, out, begin, width, channels)
+        return out
+    return context_quarters(values.reshape(-1, channels)[:, begin : begin + width]).ravel()
+
+
+def add_trits(values: NDArray[np.int16], trits: NDArray[np.int8], threads: int = 1) -> None:
+    """Add trits (N,) to values (N,)."""
+    if _compiled:
+        _compiled.add_trits(values, trits, threads)
+        return
+    values += trits
 
 
 def digits(
@@ -255,17 +280,13 @@ def base_keys(
 
 
 def place(
-    symbols: NDArray[np.int32],
-    keys: NDArray[np.int16],
-    values: NDArray[np.int16],
-    part: tuple[int, int, int],
-    limit: int,
+    symbols: NDArray[np.int32], keys: NDArray[np.int16], values: NDArray[np.int16], part: Part, limit: int
 ) -> None:
     """Put plane 0's symbols (N,), mirrored where their key says so and clipped to -limit..limit, into `values`.
 
     Args:
         values: of all channels, flat.
-        part: first channel of the symbols, how many channels they are of, and how many there are.
+        part: the channels that the symbols are of.
     """
     begin, width, channels = part
     if _compiled:

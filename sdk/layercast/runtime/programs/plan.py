@@ -39,10 +39,12 @@ class Plan:
         }
         """Of row 0 (or its place in scratch memory), whether it is in scratch memory, bytes between rows."""
         self.scratch = self._place(used_in)
-        self._moving: list[tuple[int, int, Buffer, int]] = []
-        """Where in the table what only a call knows goes: row, column, buffer, bytes from its start."""
+        self._moving: list[tuple[int, Buffer, int]] = []
+        """Where in the table what only a call knows goes, from its start; buffer, bytes from that one's start."""
         self._parts: list[tuple[Part, NDArray[np.int64], NDArray[Any], NDArray[Any]]] = []
         """Parts of a call's vectors, their order, what they add to or multiply, and where the results go."""
+        self._given: dict[str, NDArray[Any]] = {}
+        """The last call's vectors."""
         self.table = np.zeros((len(program.steps), compiled.OPERATION), np.int64)
         for number, step in enumerate(program.steps):
             self._describe(number, step)
@@ -157,7 +159,7 @@ class Plan:
             at = len(head) + 5 * i
             row[at : at + 5] = base + begin, scratch, view.side * stride, view.side * pixel, view.channels
             if view.buffer.name or view.buffer.output:
-                self._moving.append((number, at, view.buffer, begin))
+                self._moving.append((number * compiled.OPERATION + at, view.buffer, begin))
 
     def _changing(self, step: Step, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, NDArray[np.int64]]:
         """Which array a part of a call's vector changes, and the channel of each of its numbers, from 1 on."""
@@ -183,11 +185,15 @@ class Plan:
                 starts[buffer] = at
                 at += length
             results[name] = memory[:size].view(dtype).reshape(shape)
-        for row, column, buffer, begin in self._moving:
-            self.table[row, column] = starts[buffer] + begin
+        table = self.table.data.cast("B").cast("q")  # NumPy takes ten times as long for one number
+        for place, buffer, begin in self._moving:
+            table[place] = starts[buffer] + begin
+        changed = {n for n in self.program.vectors if not np.array_equal(feeds[n], self._given.get(n, ()))}
         for part, order, fixed, target in self._parts:
-            given = np.concatenate([[0], feeds[part.name][part.begin : part.end]], dtype=fixed.dtype)
-            combine = np.add if part.name == "bias" else np.multiply
-            combine(fixed, given[order], out=target)
+            if part.name in changed:
+                given = np.concatenate([[0], feeds[part.name][part.begin : part.end]], dtype=fixed.dtype)
+                combine = np.add if part.name == "bias" else np.multiply
+                combine(fixed, given[order], out=target)
+        self._given |= {n: feeds[n].copy() for n in changed}
         compiled.run(self.stages, self.needs, self.table, self.scratch, threads, instructions)
         return results
