@@ -75,13 +75,12 @@ def test_a_busy_helper_is_not_waited_for() -> None:
     busy = coder._helper.submit(lambda: free.wait(60))
     try:
         assert coder.encode(values, rows, TABLES).layer() == expected
-        np.testing.assert_array_equal(coder.decode(expected, rows, TABLES), values)
         assert not busy.done()
     finally:
         free.set()
 
 
-def test_damage_that_the_helper_finds_is_raised() -> None:
+def test_damage_that_another_thread_finds_is_raised() -> None:
     values, rows = symbols(TWO_FROM)
     layer = StreamCoder(1).encode(values, rows, TABLES).layer()
     first, second = split(layer, 2)
@@ -102,7 +101,8 @@ def test_a_forked_process_gets_a_helper_of_its_own() -> None:
     layer = coder.encode(values, rows, TABLES).layer()
     child = os.fork()
     if not child:
-        os._exit(0 if np.array_equal(coder.decode(layer, rows, TABLES), values) else 1)
+        same = coder.encode(values, rows, TABLES).layer() == layer
+        os._exit(0 if same and np.array_equal(coder.decode(layer, rows, TABLES), values) else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 

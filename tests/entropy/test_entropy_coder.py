@@ -12,6 +12,7 @@ from layercast.entropy import (
     SymbolDecoder,
     SymbolEncoder,
     coder,
+    decode_streams,
     encode_symbols,
     models,
     pieces,
@@ -175,6 +176,41 @@ def test_long_calls_are_coded_in_portions(monkeypatch):
         decoded = decoder.decode(rows[begin : begin + 1000], tables)
         assert np.array_equal(decoded, symbols[begin : begin + 1000])
     assert encoder.finish() == whole
+
+
+PARTS = [slice(0, 2500), slice(2500, 2500), slice(2500, 9000), slice(9000, 10_000)]
+
+
+def some_streams():
+    tables, _ = MIXES["wide and narrow Gaussians"]
+    rows = np.random.default_rng(2).integers(0, len(tables), 10_000).astype(np.int16)
+    symbols = own.drawn(tables, rows, seed=2)
+    return [encode_symbols(symbols[p], rows[p], tables) for p in PARTS], rows, tables, symbols
+
+
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_streams_side_by_side_give_what_each_gives(threads, monkeypatch):
+    monkeypatch.setattr(coder, "PORTION", 1000)
+    streams, rows, tables, symbols = some_streams()
+    for _ in range(3):
+        assert np.array_equal(decode_streams(streams, rows, tables, PARTS, threads), symbols)
+    assert len(decode_streams([], rows[:0], tables, [], threads)) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_streams_side_by_side_raise_what_one_of_them_raises(threads):
+    streams, rows, tables, symbols = some_streams()
+    for bad in (0, 2, 3):
+        damaged = [b"\xff" * 16 if i == bad else stream for i, stream in enumerate(streams)]
+        with pytest.raises(CorruptError):
+            decode_streams(damaged, rows, tables, PARTS, threads)
+        outside = rows.copy()
+        outside[PARTS[bad].stop - 1] = len(tables)
+        with pytest.raises(CodecError):
+            decode_streams(streams, outside, tables, PARTS, threads)
+    with pytest.raises(CodecError):
+        decode_streams(streams, rows.astype(float), tables, PARTS, threads)
+    assert np.array_equal(decode_streams(streams, rows, tables, PARTS, threads), symbols)
 
 
 @pytest.mark.parametrize("dtype", [*"bBhHiIlLqQ", ">u2"])

@@ -5,6 +5,7 @@ from layercast.entropy.coder import (
     VERSION,
     SymbolDecoder,
     SymbolEncoder,
+    decode_streams,
     encode_symbols,
     plan,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Plan",
     "SymbolDecoder",
     "SymbolEncoder",
+    "decode_streams",
     "encode_symbols",
     "plan",
 ]

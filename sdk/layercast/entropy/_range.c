@@ -7,7 +7,9 @@ number of threads may use them; a coder serves one call at a time. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <limits.h>
+#include <stdatomic.h>
 
+#include "../runtime/native/pool.h"
 #include "native/quiet.h"
 
 /* Below, a call is shorter than waiting for another thread to hand the interpreter back. */
@@ -25,7 +27,7 @@ typedef struct {
     bool busy;
 } CoderObject;
 
-static PyTypeObject TablesType;
+static PyTypeObject TablesType, DecoderType;
 
 static bool refuse(const char *what)
 {
@@ -191,69 +193,148 @@ static bool copy_rows(uint16_t *keys, const Py_buffer *rows, size_t size, uint32
     return !outside;
 }
 
-static Status run(CoderObject *self, Tables *t, const uint16_t *keys, size_t size, int32_t *symbols)
-{
+/* A portion of one stream: what a call brings, and what became of it. */
+typedef struct {
+    CoderObject *coder;
+    Tables *tables;
+    Py_buffer rows, symbols;
+    size_t size;
+    enum { DONE, NO_ROOM, NO_ROW, NO_INTEGERS, NOT_CODED } found;
     Status status;
-    self->busy = true;
-    if (size < SHARED_FROM) {
-        status = code_portion(&self->coder, t, keys, size, symbols);
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        status = code_portion(&self->coder, t, keys, size, symbols);
-        Py_END_ALLOW_THREADS
+} Portion;
+
+/* Get a portion's arrays; false with an exception set, and nothing held, if there is something wrong with them. */
+static bool take_portion(Portion *p, PyObject *coder, PyObject *tables, PyObject *rows, PyObject *symbols)
+{
+    p->coder = (CoderObject *)coder;
+    p->tables = &((TablesObject *)tables)->tables;
+    if (PyObject_GetBuffer(rows, &p->rows, PyBUF_ND | PyBUF_FORMAT))
+        return false;
+    if (PyObject_GetBuffer(symbols, &p->symbols, p->coder->coder.writing ? PyBUF_SIMPLE : PyBUF_WRITABLE)) {
+        PyBuffer_Release(&p->rows);
+        return false;
     }
-    self->busy = false;
-    return status;
+    p->size = p->rows.itemsize ? (size_t)p->rows.len / (size_t)p->rows.itemsize : 0;
+    if (p->size > MAX_SYMBOLS || (size_t)p->symbols.len != p->size * sizeof(int32_t) ||
+        (uintptr_t)p->symbols.buf % sizeof(int32_t))
+        refuse("more symbols than a portion has, or not as many as rows");
+    else if (p->coder->busy)
+        PyErr_SetString(PyExc_RuntimeError, "a coder serves one call at a time");
+    else {
+        p->coder->busy = true;
+        return true;
+    }
+    PyBuffer_Release(&p->symbols);
+    PyBuffer_Release(&p->rows);
+    return false;
+}
+
+static void run(Portion *p)
+{
+    bool known = false;
+    uint16_t *keys = malloc((p->size + 1) * sizeof *keys);
+    if (!keys)
+        p->found = NO_ROOM;
+    else if (!copy_rows(keys, &p->rows, p->size, p->tables->count, &known))
+        p->found = NO_ROW;
+    else if (!known)
+        p->found = NO_INTEGERS;
+    else {
+        p->status = code_portion(&p->coder->coder, p->tables, keys, p->size, p->symbols.buf);
+        p->found = p->status == FINE ? DONE : NOT_CODED;
+    }
+    free(keys);
+}
+
+/* Give a portion's arrays back; false with an exception set if it was not coded. */
+static bool settle_portion(Portion *p)
+{
+    p->coder->busy = false;
+    PyBuffer_Release(&p->symbols);
+    PyBuffer_Release(&p->rows);
+    switch (p->found) {
+    case DONE:
+        return true;
+    case NO_ROW:
+        PyErr_SetString(PyExc_IndexError, "a row that does not exist");
+        return false;
+    case NO_INTEGERS:
+        PyErr_SetString(PyExc_TypeError, "rows must be native integers");
+        return false;
+    case NOT_CODED:
+        if (p->status != NO_MEMORY)
+            return refuse(p->status == DAMAGED ? "the coded symbols are damaged"
+                                               : "a symbol outside a row that has no escape");
+        break;
+    case NO_ROOM:
+        break;
+    }
+    PyErr_NoMemory();
+    return false;
 }
 
 /* code(tables, rows, symbols): see _range.pyi. */
 static PyObject *coder_code(PyObject *object, PyObject *args)
 {
-    CoderObject *self = (CoderObject *)object;
-    PyObject *tables, *row_array, *symbol_array, *result = NULL;
-    Py_buffer rows, symbols;
-    if (!PyArg_ParseTuple(args, "O!OO", &TablesType, &tables, &row_array, &symbol_array))
+    PyObject *tables, *rows, *symbols;
+    Portion p = {0};
+    if (!PyArg_ParseTuple(args, "O!OO", &TablesType, &tables, &rows, &symbols) ||
+        !take_portion(&p, object, tables, rows, symbols))
         return NULL;
-    Tables *t = &((TablesObject *)tables)->tables;
-    if (PyObject_GetBuffer(row_array, &rows, PyBUF_ND | PyBUF_FORMAT))
-        return NULL;
-    if (PyObject_GetBuffer(symbol_array, &symbols, self->coder.writing ? PyBUF_SIMPLE : PyBUF_WRITABLE)) {
-        PyBuffer_Release(&rows);
-        return NULL;
+    if (p.size < SHARED_FROM) {
+        run(&p);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        run(&p);
+        Py_END_ALLOW_THREADS
     }
-    size_t size = rows.itemsize ? (size_t)rows.len / (size_t)rows.itemsize : 0;
-    bool known = false;
-    uint16_t *keys = NULL;
-    if (size > MAX_SYMBOLS || (size_t)symbols.len != size * sizeof(int32_t) || (uintptr_t)symbols.buf % sizeof(int32_t))
-        refuse("more symbols than a portion has, or not as many as rows");
-    else if (self->busy)
-        PyErr_SetString(PyExc_RuntimeError, "a coder serves one call at a time");
-    else if (!(keys = malloc((size + 1) * sizeof *keys)))
-        PyErr_NoMemory();
-    else if (!copy_rows(keys, &rows, size, t->count, &known))
-        PyErr_SetString(PyExc_IndexError, "a row that does not exist");
-    else if (!known)
-        PyErr_SetString(PyExc_TypeError, "rows must be native integers");
-    else {
-        switch (run(self, t, keys, size, symbols.buf)) {
-        case FINE:
-            result = Py_None;
-            Py_INCREF(result);
-            break;
-        case NO_MEMORY:
-            PyErr_NoMemory();
-            break;
-        case DAMAGED:
-            refuse("the coded symbols are damaged");
-            break;
-        case UNCODABLE:
-            refuse("a symbol outside a row that has no escape");
-        }
+    return settle_portion(&p) ? Py_NewRef(Py_None) : NULL;
+}
+
+typedef struct {
+    Portion *portions;
+    Py_ssize_t count;
+    _Atomic Py_ssize_t taken;
+} Portions;
+
+static void take_portions(void *context)
+{
+    Portions *all = context;
+    for (Py_ssize_t i; (i = atomic_fetch_add(&all->taken, 1)) < all->count;)
+        run(&all->portions[i]);
+}
+
+/* decode_together(tables, [(decoder, rows, symbols)], threads): see _range.pyi. */
+static PyObject *decode_together(PyObject *module, PyObject *args)
+{
+    PyObject *tables, *list;
+    int threads;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O!O!i", &TablesType, &tables, &PyList_Type, &list, &threads))
+        return NULL;
+    const Py_ssize_t count = PyList_GET_SIZE(list);
+    Portions all = {.portions = PyMem_Calloc((size_t)count + 1, sizeof(Portion))};
+    if (!all.portions)
+        return PyErr_NoMemory();
+    bool fine = true;
+    for (; fine && all.count < count; all.count += fine) {
+        PyObject *coder, *rows, *symbols;
+        fine = PyArg_ParseTuple(PyList_GET_ITEM(list, all.count), "O!OO", &DecoderType, &coder, &rows, &symbols) &&
+               take_portion(&all.portions[all.count], coder, tables, rows, symbols);
     }
-    free(keys);
-    PyBuffer_Release(&symbols);
-    PyBuffer_Release(&rows);
-    return result;
+    if (fine) {
+        Py_BEGIN_ALLOW_THREADS
+        share(take_portions, &all, count < threads ? (int)count : threads);
+        Py_END_ALLOW_THREADS
+    }
+    for (Py_ssize_t i = 0; i < all.count; i++)
+        if (!fine) { /* nothing has run, or there is an error already */
+            all.portions[i].found = DONE;
+            settle_portion(&all.portions[i]);
+        } else
+            fine = settle_portion(&all.portions[i]);
+    PyMem_Free(all.portions);
+    return fine ? Py_NewRef(Py_None) : NULL;
 }
 
 static void coder_free(PyObject *object)
@@ -378,11 +459,14 @@ static PyTypeObject EncoderType = {
     .tp_methods = encoder_methods,
 };
 
+static PyMethodDef methods[] = {{"decode_together", decode_together, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "layercast.entropy._range",
     .m_doc = "The entropy coder, compiled; layercast.entropy chooses it where it was built.",
     .m_size = -1,
+    .m_methods = methods,
 };
 
 /* What the bitstream fixes, for the test that compares it with the Python side. */

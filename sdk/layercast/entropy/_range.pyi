@@ -77,3 +77,12 @@ class Decoder:
             ValueError: the stream is damaged, or another number of symbols than rows.
             RuntimeError: another thread is in a call.
         """
+
+def decode_together(
+    tables: Tables, portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]], threads: int, /
+) -> None:
+    """`decode` of several streams, (decoder, rows, symbols) each, which up to so many threads share.
+
+    Raises:
+        as `decode`, what the first stream that has something to say says.
+    """

@@ -14,6 +14,7 @@ Two modules do it, with the same bytes: `compiled` where layercast's extension w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -140,3 +141,36 @@ def encode_symbols(symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTa
     encoder = SymbolEncoder()
     encoder.push(symbols, rows, tables)
     return encoder.finish()
+
+
+def decode_streams(
+    streams: Sequence[bytes],
+    rows: NDArray[Any],
+    tables: CdfTables,
+    parts: Sequence[slice],
+    threads: int,
+) -> NDArray[np.int32]:
+    """Decode several bitstreams of one portion each, side by side.
+
+    Args:
+        streams: what `encode_symbols` made of each part.
+        rows: the table row of each symbol, (N,) integers.
+        tables: the tables that `rows` count in.
+        parts: where in `rows` each stream's symbols are; together all of them.
+        threads: that may share the work.
+
+    Returns:
+        (N,) int32.
+
+    Raises:
+        CodecError: a row does not exist.
+        CorruptError: the bytes cannot come from an encoder.
+    """
+    symbols = np.empty(len(rows), np.int32)
+    given = [
+        [(decoder, rows[part][some], symbols[part][some]) for some in _portions(rows[part])]
+        for decoder, part in zip(map(backend.Decoder, streams), parts, strict=True)
+    ]
+    for together in itertools.zip_longest(*given):
+        backend.decode_together(tables, [portion for portion in together if portion is not None], threads)
+    return symbols

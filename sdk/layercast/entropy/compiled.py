@@ -5,6 +5,8 @@ Importing this fails with an ImportError where the extension was not built.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -70,9 +72,25 @@ class Decoder:
         self, tables: CdfTables, rows: NDArray[Any], symbols: NDArray[np.int32], plan: Plan | None
     ) -> None:
         """Take the next portion, into `symbols`; a plan saves nothing."""
-        try:
+        with _told(tables):
             self._coder.decode(_tables(tables), _native(rows), symbols)
-        except IndexError:
-            raise CodecError(f"a table row outside 0..{len(tables) - 1}") from None
-        except ValueError as error:
-            raise CorruptError("the coded symbols are damaged") from error
+
+
+def decode_together(
+    tables: CdfTables, portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]], threads: int
+) -> None:
+    """Take the next portion of several streams: (decoder, rows, symbols) of each."""
+    given = [(decoder._coder, _native(rows), symbols) for decoder, rows, symbols in portions]
+    with _told(tables):
+        _range.decode_together(_tables(tables), given, threads)
+
+
+@contextmanager
+def _told(tables: CdfTables) -> Iterator[None]:
+    """What the extension raises, as layercast's errors."""
+    try:
+        yield
+    except IndexError:
+        raise CodecError(f"a table row outside 0..{len(tables) - 1}") from None
+    except ValueError as error:
+        raise CorruptError("the coded symbols are damaged") from error

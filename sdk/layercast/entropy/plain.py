@@ -103,3 +103,12 @@ class Decoder:
         others = np.empty(plan.piece.size, np.int32)
         plan.piece.decode(self._coder, others, tables)
         plan.quiet.put_others(symbols, others)
+
+
+def decode_together(
+    tables: CdfTables, portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]], threads: int
+) -> None:
+    """Take the next portion of several streams: (decoder, rows, symbols) of each. One after the other: most of the work
+    is Python's."""
+    for decoder, rows, symbols in portions:
+        decoder.decode(tables, rows, symbols, None)

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.codecs.helper import Helper
-from layercast.entropy import CdfTables, SymbolDecoder, encode_symbols
+from layercast.entropy import CdfTables, decode_streams, encode_symbols
 from layercast.errors import CorruptError
 
-VERSION = 1
-"""Of what is above; part of the fingerprint."""
+VERSION = 2
+"""Of what is above and how many streams there are; part of the fingerprint."""
 
-TWO_FROM, FOUR_FROM = 1 << 16, 1 << 20
-"""Symbols of a layer from which it is two streams, and four: a stream costs three bytes, its thread a tenth of a
-millisecond."""
+TWO_FROM, FOUR_FROM = 1 << 15, 1 << 18
+"""Symbols of a layer from which it is two streams, and four: a stream costs three bytes. Four of them are shared better
+by two threads of which one is slower."""
 
 MAX_LENGTH_BYTES = 5
 
@@ -86,13 +86,14 @@ class Pending:
 
 
 class StreamCoder:
-    """Encodes and decodes layers, with a helping thread; any number of threads may call it.
+    """Encodes and decodes layers, with other threads' help; any number of threads may call it.
 
     Args:
-        threads: 1 for none.
+        threads: that may share the work, the caller's among them.
     """
 
     def __init__(self, threads: int) -> None:
+        self._threads = threads
         self._helper = None if threads < 2 else Helper("hierarchical")
 
     def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.int16], tables: CdfTables) -> Pending:
@@ -113,16 +114,4 @@ class StreamCoder:
             CorruptError: the bytes are no layer of so many symbols.
         """
         parts = bounds(len(rows))
-        streams = split(layer, len(parts))
-        symbols = np.empty(len(rows), np.int32)
-        left = iter(zip(streams, parts, strict=True))  # whichever thread is free takes the next
-
-        def work() -> None:
-            for stream, some in left:
-                SymbolDecoder(stream).decode(rows[some], tables, out=symbols[some])
-
-        if self._helper and len(parts) > 1:
-            self._helper.beside(work, work)
-        else:
-            work()
-        return symbols
+        return decode_streams(split(layer, len(parts)), rows, tables, parts, self._threads)
