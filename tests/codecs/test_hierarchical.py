@@ -7,6 +7,7 @@ import json
 import shutil
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ import layercast
 from layercast.bitstream.types import PictureInfo
 from layercast.codecs.hierarchical import HierarchicalCodec
 from layercast.codecs.hierarchical.model import DEFAULT_ENTRY
+from layercast.codecs.hierarchical.streams import StreamCoder
 from layercast.codecs.hierarchical.walk import Walk
 from layercast.demo import assets
-from layercast.entropy import SymbolDecoder
 from layercast.errors import BitstreamError, ConfigError, CorruptError, ModelError, PictureError
 
 CROP = (160, 224)
@@ -92,7 +93,7 @@ def test_known_trits_change_what_is_expected_of_later_ones(
         for told in (True, False):
             walk = Walk(codec.model, (CROP[0] // 32, CROP[1] // 32), frame.picture.quality_index)
             for layer in frame.layers[: parting + 1]:
-                symbols = SymbolDecoder(layer).decode(*walk.rows())
+                symbols = StreamCoder(1).decode(layer, *walk.keys())
                 walk.put(symbols if told or walk.layer < parting else np.zeros_like(symbols))
             rows.append(walk.rows()[0].copy())
         assert len(rows[0]) != len(rows[1]) or (rows[0] != rows[1]).mean() > 0.02
@@ -101,17 +102,15 @@ def test_known_trits_change_what_is_expected_of_later_ones(
 def test_a_further_layer_never_decodes_an_earlier_one_again(
     codec: HierarchicalCodec, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from layercast.codecs.hierarchical import streams as module
-
     frame = codec.encode(photo, 0.6)
     decoded: list[bytes] = []
+    decode = StreamCoder.decode
 
-    class Spy(module.SymbolDecoder):
-        def __init__(self, data: bytes) -> None:
-            decoded.append(data)
-            super().__init__(data)
+    def spy(coder: StreamCoder, layer: bytes, *keys_and_tables: Any) -> NDArray[np.int32]:
+        decoded.append(layer)
+        return decode(coder, layer, *keys_and_tables)
 
-    monkeypatch.setattr(module, "SymbolDecoder", Spy)
+    monkeypatch.setattr(StreamCoder, "decode", spy)
     decoder = codec.start(frame.picture)
     for layer in frame.layers:
         decoder.push(layer)

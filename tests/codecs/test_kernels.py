@@ -63,6 +63,7 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     ]
     return [
         summed,
+        kernels.scaled(i["values"], 3),
         kernels.part_quarters(i["table"] * np.int16(15) - np.int16(15000), (3, 4, 8)),
         kernels.part_quarters(np.arange(-40, 40, dtype=np.int16), (0, 1, 1)),
         kernels.row_keys(i["centre"], i["tilt"], i["table"]),
@@ -158,7 +159,7 @@ def many(threads: int) -> list[np.ndarray]:
     summed = values.copy()
     kernels.add_trits(summed, trits, threads)
     return [
-        *(trits, settled, surprise, summed),
+        *(trits, settled, surprise, summed, kernels.scaled(values, 9, threads)),
         kernels.row_keys_at(at, *logits, all_keys, threads),
         all_keys,
         *kernels.contexts(values, 12, 5, 7, threads).values(),

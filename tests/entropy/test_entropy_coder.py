@@ -197,6 +197,18 @@ def test_streams_side_by_side_give_what_each_gives(threads, monkeypatch):
     assert len(decode_streams([], rows[:0], tables, [], threads)) == 0
 
 
+def test_bits_of_a_row_that_do_not_count():
+    streams, rows, tables, symbols = some_streams()
+    flagged = rows | np.random.default_rng(3).integers(0, 4, len(rows)).astype(np.int16) << 10
+    for part, stream in zip(PARTS, streams, strict=True):
+        assert encode_symbols(symbols[part], flagged[part], tables, 1023) == stream
+    assert np.array_equal(decode_streams(streams, flagged, tables, PARTS, 2, 1023), symbols)
+    with pytest.raises(CodecError):
+        decode_streams(streams, flagged, tables, PARTS, 2)
+    with pytest.raises(CodecError, match="outside"):
+        encode_symbols(symbols, flagged, tables)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_streams_side_by_side_raise_what_one_of_them_raises(threads):
     streams, rows, tables, symbols = some_streams()

@@ -147,8 +147,9 @@ static void tables_free(PyObject *object)
     Py_TYPE(object)->tp_free(object);
 }
 
-/* Copy row numbers of any native integer type; false if one is not below `count`. */
-static bool copy_rows(uint16_t *keys, const Py_buffer *rows, size_t size, uint32_t count, bool *known)
+/* Copy row numbers of any native integer type, those of their bits that are in the mask; false if one is not below
+`count`. */
+static bool copy_rows(uint16_t *keys, const Py_buffer *rows, size_t size, uint64_t mask, uint32_t count, bool *known)
 {
     bool outside = false;
     const char *from = rows->buf;
@@ -161,6 +162,7 @@ static bool copy_rows(uint16_t *keys, const Py_buffer *rows, size_t size, uint32
         for (size_t i = 0; i < size; i++) {                                                                            \
             POSITIVE row;                                                                                              \
             memcpy(&row, from + i * sizeof row, sizeof row);                                                           \
+            row = (POSITIVE)(row & mask);                                                                              \
             most = row > most ? row : most;                                                                            \
             keys[i] = (uint16_t)row;                                                                                   \
         }                                                                                                              \
@@ -199,6 +201,7 @@ typedef struct {
     Tables *tables;
     Py_buffer rows, symbols;
     size_t size;
+    unsigned long long mask; /* bits of the rows that count */
     enum { DONE, NO_ROOM, NO_ROW, NO_INTEGERS, NOT_CODED } found;
     Status status;
 } Portion;
@@ -235,7 +238,7 @@ static void run(Portion *p)
     uint16_t *keys = malloc((p->size + 1) * sizeof *keys);
     if (!keys)
         p->found = NO_ROOM;
-    else if (!copy_rows(keys, &p->rows, p->size, p->tables->count, &known))
+    else if (!copy_rows(keys, &p->rows, p->size, p->mask, p->tables->count, &known))
         p->found = NO_ROW;
     else if (!known)
         p->found = NO_INTEGERS;
@@ -273,12 +276,12 @@ static bool settle_portion(Portion *p)
     return false;
 }
 
-/* code(tables, rows, symbols): see _range.pyi. */
+/* code(tables, rows, symbols, mask): see _range.pyi. */
 static PyObject *coder_code(PyObject *object, PyObject *args)
 {
     PyObject *tables, *rows, *symbols;
-    Portion p = {0};
-    if (!PyArg_ParseTuple(args, "O!OO", &TablesType, &tables, &rows, &symbols) ||
+    Portion p = {.mask = ULLONG_MAX};
+    if (!PyArg_ParseTuple(args, "O!OO|K", &TablesType, &tables, &rows, &symbols, &p.mask) ||
         !take_portion(&p, object, tables, rows, symbols))
         return NULL;
     if (p.size < SHARED_FROM) {
@@ -304,13 +307,14 @@ static void take_portions(void *context)
         run(&all->portions[i]);
 }
 
-/* decode_together(tables, [(decoder, rows, symbols)], threads): see _range.pyi. */
+/* decode_together(tables, [(decoder, rows, symbols)], threads, mask): see _range.pyi. */
 static PyObject *decode_together(PyObject *module, PyObject *args)
 {
     PyObject *tables, *list;
+    unsigned long long mask;
     int threads;
     (void)module;
-    if (!PyArg_ParseTuple(args, "O!O!i", &TablesType, &tables, &PyList_Type, &list, &threads))
+    if (!PyArg_ParseTuple(args, "O!O!iK", &TablesType, &tables, &PyList_Type, &list, &threads, &mask))
         return NULL;
     const Py_ssize_t count = PyList_GET_SIZE(list);
     Portions all = {.portions = PyMem_Calloc((size_t)count + 1, sizeof(Portion))};
@@ -319,6 +323,7 @@ static PyObject *decode_together(PyObject *module, PyObject *args)
     bool fine = true;
     for (; fine && all.count < count; all.count += fine) {
         PyObject *coder, *rows, *symbols;
+        all.portions[all.count].mask = mask;
         fine = PyArg_ParseTuple(PyList_GET_ITEM(list, all.count), "O!OO", &DecoderType, &coder, &rows, &symbols) &&
                take_portion(&all.portions[all.count], coder, tables, rows, symbols);
     }

@@ -51,8 +51,10 @@ class Tables:
 class Encoder:
     """Puts portions of symbols into one stream."""
 
-    def push(self, tables: Tables, rows: NDArray[Any], symbols: NDArray[np.int32], /) -> None:
-        """Append at most MAX_SYMBOLS symbols.
+    def push(
+        self, tables: Tables, rows: NDArray[Any], symbols: NDArray[np.int32], mask: int = ..., /
+    ) -> None:
+        """Append at most MAX_SYMBOLS symbols; mask: bits of the rows that count, all if there is none.
 
         Raises:
             IndexError: a row does not exist.
@@ -79,9 +81,14 @@ class Decoder:
         """
 
 def decode_together(
-    tables: Tables, portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]], threads: int, /
+    tables: Tables,
+    portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]],
+    threads: int,
+    mask: int,
+    /,
 ) -> None:
-    """`decode` of several streams, (decoder, rows, symbols) each, which up to so many threads share.
+    """`decode` of several streams, (decoder, rows, symbols) each, which up to so many threads share; mask: bits of the
+    rows that count.
 
     Raises:
         as `decode`, what the first stream that has something to say says.

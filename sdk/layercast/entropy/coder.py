@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.entropy import plain
-from layercast.entropy.plain import Plan
+from layercast.entropy.plain import ALL_BITS, Plan
 from layercast.entropy.tables import CdfTables
 from layercast.errors import CodecError
 from layercast.extensions import extension
@@ -70,13 +70,16 @@ class SymbolEncoder:
     def __init__(self) -> None:
         self._coder = backend.Encoder()
 
-    def push(self, symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> None:
+    def push(
+        self, symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables, mask: int = ALL_BITS
+    ) -> None:
         """Append a portion.
 
         Args:
             symbols: (N,) int32.
             rows: the table row of each, (N,) integers.
             tables: the tables that `rows` count in.
+            mask: bits of `rows` that count, for a caller who has others there.
 
         Raises:
             CodecError: shapes differ, a row does not exist, or a symbol is not in its row and that has no
@@ -87,7 +90,7 @@ class SymbolEncoder:
                 f"symbols {symbols.dtype} {symbols.shape} for rows {rows.shape}", hint="int32, same shape"
             )
         for some in _portions(rows):
-            self._coder.push(tables, rows[some], symbols[some])
+            self._coder.push(tables, rows[some], symbols[some], mask)
 
     def finish(self) -> bytes:
         """The bitstream of all portions; empty if nothing had to be coded. More can be pushed behind it."""
@@ -136,10 +139,12 @@ class SymbolDecoder:
         return symbols
 
 
-def encode_symbols(symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables) -> bytes:
+def encode_symbols(
+    symbols: NDArray[np.int32], rows: NDArray[Any], tables: CdfTables, mask: int = ALL_BITS
+) -> bytes:
     """One portion as one bitstream: `SymbolEncoder.push` and `finish`."""
     encoder = SymbolEncoder()
-    encoder.push(symbols, rows, tables)
+    encoder.push(symbols, rows, tables, mask)
     return encoder.finish()
 
 
@@ -149,6 +154,7 @@ def decode_streams(
     tables: CdfTables,
     parts: Sequence[slice],
     threads: int,
+    mask: int = ALL_BITS,
 ) -> NDArray[np.int32]:
     """Decode several bitstreams of one portion each, side by side.
 
@@ -158,6 +164,7 @@ def decode_streams(
         tables: the tables that `rows` count in.
         parts: where in `rows` each stream's symbols are; together all of them.
         threads: that may share the work.
+        mask: bits of `rows` that count, as for the encoder.
 
     Returns:
         (N,) int32.
@@ -172,5 +179,6 @@ def decode_streams(
         for decoder, part in zip(map(backend.Decoder, streams), parts, strict=True)
     ]
     for together in itertools.zip_longest(*given):
-        backend.decode_together(tables, [portion for portion in together if portion is not None], threads)
+        some = [portion for portion in together if portion is not None]
+        backend.decode_together(tables, some, threads, mask)
     return symbols

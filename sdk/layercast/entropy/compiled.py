@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.entropy import _range, quiet
-from layercast.entropy.plain import Plan
+from layercast.entropy.plain import ALL_BITS, Plan, masked
 from layercast.entropy.tables import CdfTables
 from layercast.errors import CodecError, CorruptError
 
@@ -51,14 +51,16 @@ class Encoder:
         self._coder = _range.Encoder()
         self.finish = self._coder.finish
 
-    def push(self, tables: CdfTables, rows: NDArray[Any], symbols: NDArray[np.int32]) -> None:
+    def push(
+        self, tables: CdfTables, rows: NDArray[Any], symbols: NDArray[np.int32], mask: int = ALL_BITS
+    ) -> None:
         """Append a portion."""
         try:
-            self._coder.push(_tables(tables), _native(rows), np.ascontiguousarray(symbols))
+            self._coder.push(_tables(tables), _native(rows), np.ascontiguousarray(symbols), mask)
         except IndexError:
             raise CodecError(f"a table row outside 0..{len(tables) - 1}") from None
         except ValueError:
-            tables.entries_of(symbols, rows)  # raises, and says which symbol it is
+            tables.entries_of(symbols, masked(rows, mask))  # raises, and says which symbol it is
             raise
 
 
@@ -77,12 +79,15 @@ class Decoder:
 
 
 def decode_together(
-    tables: CdfTables, portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]], threads: int
+    tables: CdfTables,
+    portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]],
+    threads: int,
+    mask: int,
 ) -> None:
     """Take the next portion of several streams: (decoder, rows, symbols) of each."""
     given = [(decoder._coder, _native(rows), symbols) for decoder, rows, symbols in portions]
     with _told(tables):
-        _range.decode_together(_tables(tables), given, threads)
+        _range.decode_together(_tables(tables), given, threads, mask)
 
 
 @contextmanager

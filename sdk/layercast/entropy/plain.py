@@ -18,6 +18,9 @@ from layercast.entropy.quiet import QuietBlocks
 from layercast.entropy.tables import CdfTables
 from layercast.errors import CodecError, CorruptError
 
+ALL_BITS = (1 << 64) - 1
+"""Mask for rows of which all bits count."""
+
 
 class Plan:
     """How the symbols of a portion are coded: quiet blocks first, if there are enough, then the others.
@@ -45,8 +48,11 @@ class Encoder:
     def __init__(self) -> None:
         self._coder = constriction.stream.queue.RangeEncoder()
 
-    def push(self, tables: CdfTables, rows: NDArray[Any], symbols: NDArray[np.int32]) -> None:
+    def push(
+        self, tables: CdfTables, rows: NDArray[Any], symbols: NDArray[np.int32], mask: int = ALL_BITS
+    ) -> None:
         """Append a portion."""
+        rows = masked(rows, mask)
         plan = Plan(rows, tables)
         if plan.quiet:
             left = plan.quiet.encode(self._coder, symbols, rows, tables)
@@ -106,9 +112,17 @@ class Decoder:
 
 
 def decode_together(
-    tables: CdfTables, portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]], threads: int
+    tables: CdfTables,
+    portions: list[tuple[Decoder, NDArray[Any], NDArray[np.int32]]],
+    threads: int,
+    mask: int,
 ) -> None:
     """Take the next portion of several streams: (decoder, rows, symbols) of each. One after the other: most of the work
     is Python's."""
     for decoder, rows, symbols in portions:
-        decoder.decode(tables, rows, symbols, None)
+        decoder.decode(tables, masked(rows, mask), symbols, None)
+
+
+def masked(rows: NDArray[Any], mask: int) -> NDArray[Any]:
+    """Bits of the rows that count."""
+    return rows if mask == ALL_BITS else rows & rows.dtype.type(mask)

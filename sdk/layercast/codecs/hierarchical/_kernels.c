@@ -423,6 +423,34 @@ static PyObject *part_quarters(PyObject *self, PyObject *args)
     return finish(b, 2, checked, inside);
 }
 
+static int some_scaled(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const int16_t *restrict values = loop->b[0].buf;
+    float *restrict out = loop->b[1].buf;
+    const float step = (float)loop->number;
+    for (Py_ssize_t i = begin; i < end; i++)
+        out[i] = (float)values[i] * step;
+    return 1;
+}
+
+static PyObject *scaled(PyObject *self, PyObject *args)
+{
+    Py_buffer b[2];
+    int step, threads;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*iw*i", &b[0], &step, &b[1], &threads))
+        return NULL;
+    const Py_ssize_t n = b[0].len / 2;
+    const int checked = fits(&b[0], n, 2, "values") && fits(&b[1], n, 4, "out");
+    if (checked) {
+        Loop loop = {.some = some_scaled, .n = n, .chunk = CHUNK, .b = b, .number = step};
+        Py_BEGIN_ALLOW_THREADS
+        in_chunks(&loop, threads);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 2, checked, 1);
+}
+
 static int some_add_trits(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
 {
     int16_t *restrict values = loop->b[0].buf;
@@ -707,7 +735,7 @@ static PyMethodDef methods[] = {
     {"squares", squares, METH_VARARGS, NULL},   {"symbols_at", symbols_at, METH_VARARGS, NULL},
     {"place", place, METH_VARARGS, NULL},       {"base_keys", base_keys, METH_VARARGS, NULL},
     {"row_keys", row_keys, METH_VARARGS, NULL}, {"add_trits", add_trits, METH_VARARGS, NULL},
-    {"part_quarters", part_quarters, METH_VARARGS, NULL},
+    {"part_quarters", part_quarters, METH_VARARGS, NULL}, {"scaled", scaled, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};

@@ -94,11 +94,11 @@ class HierarchicalCodec:
         clock.spent("choice")
         layers = []
         while not walk.complete:
-            rows, tables = walk.rows()
+            keys, tables = walk.keys()
             clock.spent("prior")
             symbols = digits.symbols()
             clock.spent("choice")
-            layers.append(self._streams.encode(symbols, rows, tables))
+            layers.append(self._streams.encode(symbols, keys, tables))
             clock.spent("entropy")
             meter.before_put()
             clock.spent("gains")
@@ -163,9 +163,9 @@ class HierarchicalDecoder:
         if self._walk.complete:
             raise CorruptError(f"more than {self._walk.layers} layers", hint="the frame is complete")
         self._clock.resume()
-        rows, tables = self._walk.rows()
+        keys, tables = self._walk.keys()
         self._clock.spent("prior")
-        symbols = self._streams.decode(layer, rows, tables)
+        symbols = self._streams.decode(layer, keys, tables)
         self._clock.spent("entropy")
         self._walk.put(symbols)
         self._clock.spent("prior")

@@ -30,7 +30,7 @@ class Digits:
         self._nines, *self._trits = kernels.digits(whole, LIMIT, walk.threads)
 
     def symbols(self) -> NDArray[np.int32]:
-        """Symbols of the layer that the walk's `rows` has just described, (N,) int32."""
+        """Symbols of the layer that the walk's `keys` has just described, (N,) int32."""
         walk = self._walk
         if walk.layer < walk.parts:
             return walk.mirror(walk.part(self._nines, walk.layer).ravel().astype(np.int32))

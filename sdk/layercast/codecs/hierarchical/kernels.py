@@ -161,6 +161,15 @@ def part_quarters(values: NDArray[np.int16], part: Part) -> NDArray[np.uint8]:
     return context_quarters(values.reshape(-1, channels)[:, begin : begin + width]).ravel()
 
 
+def scaled(values: NDArray[np.int16], step: int, threads: int = 1) -> NDArray[np.float32]:
+    """Values (N,) times `step`."""
+    if _compiled:
+        out = np.empty(len(values), np.float32)
+        _compiled.scaled(values, step, out, threads)
+        return out
+    return values * np.float32(step)
+
+
 def add_trits(values: NDArray[np.int16], trits: NDArray[np.int8], threads: int = 1) -> None:
     """Add trits (N,) to values (N,)."""
     if _compiled:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.codecs.helper import Helper
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR
 from layercast.entropy import CdfTables, decode_streams, encode_symbols
 from layercast.errors import CorruptError
 
@@ -26,6 +27,9 @@ TWO_FROM, FOUR_FROM = 1 << 15, 1 << 18
 by two threads of which one is slower."""
 
 MAX_LENGTH_BYTES = 5
+
+ROW_BITS = ROW_MIRROR - 1
+"""Of a row key: its table row."""
 
 
 def bounds(count: int) -> list[slice]:
@@ -96,22 +100,22 @@ class StreamCoder:
         self._threads = threads
         self._helper = None if threads < 2 else Helper("hierarchical")
 
-    def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.int16], tables: CdfTables) -> Pending:
-        """Begin to encode a layer; neither symbols nor rows (N,) may change until it is there."""
+    def encode(self, symbols: NDArray[np.int32], keys: NDArray[np.int16], tables: CdfTables) -> Pending:
+        """Begin to encode a layer; neither symbols nor row keys (N,) may change until it is there."""
         tasks: list[tuple[Callable[[], bytes], Future[bytes] | None]] = []
         for some in bounds(len(symbols)):
 
             def task(some: slice = some) -> bytes:
-                return encode_symbols(symbols[some], rows[some], tables)
+                return encode_symbols(symbols[some], keys[some], tables, ROW_BITS)
 
             tasks.append((task, self._helper.submit(task) if self._helper else None))
         return Pending(tasks)
 
-    def decode(self, layer: bytes, rows: NDArray[np.int16], tables: CdfTables) -> NDArray[np.int32]:
-        """A layer's symbols, (N,) int32.
+    def decode(self, layer: bytes, keys: NDArray[np.int16], tables: CdfTables) -> NDArray[np.int32]:
+        """A layer's symbols, (N,) int32, by their row keys (N,).
 
         Raises:
             CorruptError: the bytes are no layer of so many symbols.
         """
-        parts = bounds(len(rows))
-        return decode_streams(split(layer, len(parts)), rows, tables, parts, self._threads)
+        parts = bounds(len(keys))
+        return decode_streams(split(layer, len(parts)), keys, tables, parts, self._threads, ROW_BITS)

@@ -1,6 +1,6 @@
 """The order in which both ends visit the symbols, and what is known at every step.
 
-A `Walk` goes through the layers of one frame: `rows()` gives the table row of every symbol of the next layer
+A `Walk` goes through the layers of one frame: `keys()` gives the table row of every symbol of the next layer
 (running the networks that it needs), the caller codes or decodes those symbols, `put()` takes them. Encoder and
 decoder share this class, so they cannot disagree about an order.
 
@@ -135,8 +135,8 @@ class Walk:
         groups = self.model.groups
         return 2, (sum(groups[: part - 2]), groups[part - 2], self.model.latents[2])
 
-    def rows(self) -> tuple[NDArray[Any], CdfTables]:
-        """Table rows of the next layer's symbols, in coding order, and the tables they count in."""
+    def keys(self) -> tuple[NDArray[np.int16], CdfTables]:
+        """Row keys of the next layer's symbols, in coding order, and the tables that they count in."""
         plane, number = self._steps[self.layer]
         if not self._open:
             if plane == 0:
@@ -145,11 +145,15 @@ class Walk:
                 self._run_networks(plane, number)
                 self._choose(number)
             self._open = True
-        tables = self.model.trit_tables if plane else self.model.base_tables
-        return self.chosen_keys & (ROW_MIRROR - 1), tables
+        return self.chosen_keys, self.model.trit_tables if plane else self.model.base_tables
+
+    def rows(self) -> tuple[NDArray[np.int16], CdfTables]:
+        """`keys` as table rows."""
+        keys, tables = self.keys()
+        return keys & (ROW_MIRROR - 1), tables
 
     def symbols_of(self, trits: NDArray[np.int8]) -> NDArray[np.int32]:
-        """Symbols of the layer that `rows` described, from plane 1 on; trits: of the plane, flat."""
+        """Symbols of the layer that `keys` described, from plane 1 on; trits: of the plane, flat."""
         return kernels.symbols_at(self._places, trits[self._begin :], self.chosen_keys, self.threads)
 
     def mirror(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -157,7 +161,7 @@ class Walk:
         return kernels.mirror(symbols, self.chosen_keys) if self._mirrors else symbols
 
     def expected_removal(self) -> float:
-        """Distortion that the trits of the layer that `rows` described are expected to remove, in pixel units
+        """Distortion that the trits of the layer that `keys` described are expected to remove, in pixel units
         times the squared final step, from the tables alone and what was expected when the plane began."""
         number, step = self._steps[self.layer][1], STEPS[self.plane]
         *coarse, fine = np.split(self.model.latent_energy, np.cumsum(self.model.latents)[:-1])
@@ -337,7 +341,7 @@ class Walk:
         Symbols that the present plane has not reached stand at the mean of their trit, once a network has told it.
         """
         step = STEPS[self.plane]
-        latents = self.value * np.float32(step)
+        latents = kernels.scaled(self.value, step, self.threads)
         latents[: self.bounds[1]] += self.mean * np.float32(MEAN_UNIT)
         if not self.plane:
             return self.levels(latents), [2.0] * 3
