@@ -241,15 +241,48 @@ static Py_ssize_t part_begin(const Ranking *r, int part)
     return r->size * part / r->parts;
 }
 
+/* Symbols that are looked at together: where nothing happens they are all alike, half of them in a smooth picture. */
+#define RUN 16
+
+static inline int alike(const void *from, int words, uint64_t all)
+{
+    uint64_t differ = 0, word;
+    for (int i = 0; i < words; i++) {
+        memcpy(&word, (const char *)from + 8 * i, 8);
+        differ |= word ^ all;
+    }
+    return !differ;
+}
+
+static inline int bytes_are_alike(const uint8_t *x)
+{
+    return alike(x, RUN / 8, *x * UINT64_C(0x0101010101010101));
+}
+
+static inline int keys_are_alike(const int16_t *x)
+{
+    return alike(x, RUN / 4, (uint16_t)*x * UINT64_C(0x0001000100010001));
+}
+
 /* Keys of a part's symbols, and how often each occurs among them. */
 static void count_part(Ranking *r, int part)
 {
     const Py_ssize_t end = part_begin(r, part + 1);
-    for (Py_ssize_t i = part_begin(r, part); i < end; i++) {
-        const int16_t key = key_of(r->table, r->centre[i], r->tilt[i]);
-        r->keys[i] = key;
-        /* Two counts: an increment would wait for the one before it, which is often of the same key. */
-        r->found[part][i & 1][key]++;
+    for (Py_ssize_t i = part_begin(r, part), next; i < end; i = next) {
+        next = end - i < RUN ? end : i + RUN;
+        if (next - i == RUN && bytes_are_alike(r->centre + i) && bytes_are_alike(r->tilt + i)) {
+            const int16_t key = key_of(r->table, r->centre[i], r->tilt[i]);
+            for (int k = 0; k < RUN; k++)
+                r->keys[i + k] = key;
+            r->found[part][0][key] += RUN;
+            continue;
+        }
+        for (Py_ssize_t k = i; k < next; k++) {
+            const int16_t key = key_of(r->table, r->centre[k], r->tilt[k]);
+            r->keys[k] = key;
+            /* Two counts: an increment would wait for the one before it, which is often of the same key. */
+            r->found[part][k & 1][key]++;
+        }
     }
 }
 
@@ -257,19 +290,35 @@ static void count_part(Ranking *r, int part)
 static void place_part(Ranking *r, int part)
 {
     /* What is in no class is written as well, to one place that stays, behind everything. */
-    Py_ssize_t next[256], step[256];
+    Py_ssize_t to_next[256], step[256];
     for (int g = 0; g < 256; g++) {
-        next[g] = g < r->count ? r->next[part][g] : r->size + part;
+        to_next[g] = g < r->count ? r->next[part][g] : r->size + part;
         step[g] = g < r->count;
     }
     const Py_ssize_t end = part_begin(r, part + 1);
-    for (Py_ssize_t i = part_begin(r, part); i < end; i++) {
-        const int16_t key = r->keys[i];
-        const uint8_t g = r->classes[key];
-        const Py_ssize_t to = next[g];
-        r->at[to] = (int32_t)i;
-        r->by_class[to] = key;
-        next[g] = to + step[g];
+    for (Py_ssize_t i = part_begin(r, part), next; i < end; i = next) {
+        next = end - i < RUN ? end : i + RUN;
+        if (next - i == RUN && keys_are_alike(r->keys + i)) {
+            const int16_t key = r->keys[i];
+            const uint8_t g = r->classes[key];
+            if (!step[g])
+                continue;
+            const Py_ssize_t to = to_next[g];
+            for (int k = 0; k < RUN; k++) {
+                r->at[to + k] = (int32_t)(i + k);
+                r->by_class[to + k] = key;
+            }
+            to_next[g] = to + RUN;
+            continue;
+        }
+        for (Py_ssize_t k = i; k < next; k++) {
+            const int16_t key = r->keys[k];
+            const uint8_t g = r->classes[key];
+            const Py_ssize_t to = to_next[g];
+            r->at[to] = (int32_t)k;
+            r->by_class[to] = key;
+            to_next[g] = to + step[g];
+        }
     }
 }
 
