@@ -45,6 +45,13 @@ def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[kernels.Ra
     return keys, kernels.rank(logits, i["table"], order, i["energy"], *settings)
 
 
+def digits(latents: np.ndarray, limit: int, threads: int = 1) -> kernels.Digits:
+    n = len(latents)
+    out = np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int8)
+    kernels.digits(latents, limit, out, threads)
+    return out
+
+
 def everything(i: dict[str, Any]) -> list[np.ndarray]:
     (trits, settled), surprise = np.zeros((2, N), np.int8), np.full(N, 128, np.uint8)
     keys, moved = i["keys"][i["at"]], i["keys"].copy()
@@ -67,6 +74,7 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     return [
         summed,
         kernels.scaled(i["values"], 3),
+        kernels.part_symbols(i["values"], i["keys"][: N // C * 2], (3, 2, C)),
         kernels.part_quarters(i["table"] * np.int16(15) - np.int16(15000), (3, 4, 8)),
         kernels.part_quarters(np.arange(-40, 40, dtype=np.int16), (0, 1, 1)),
         kernels.row_keys(i["centre"], i["tilt"], i["table"]),
@@ -74,8 +82,8 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         moved,
         *(x for keys, classes in ranks for x in (keys, *(y for c in classes for y in (c.at, c.keys)))),
         np.array([[c.total for c in classes] for _, classes in ranks[:4]]),
-        *kernels.digits(i["latents"], 27000),
-        *kernels.digits(i["latents"], 40),
+        *digits(i["latents"], 27000),
+        *digits(i["latents"], 40),
         kernels.symbols_at(i["at"], settled, keys),
         *(np.round(x, 3) for x in kernels.squares(i["latents"][:996], 6, 9)),
         *kernels.contexts(i["table"] * np.int16(15) - np.int16(15000), 8, 5, 7).values(),
@@ -130,7 +138,7 @@ def test_classes_hold_the_same_expected_bits_the_worthiest_first(
 
 def test_digits_are_the_nearest_integers_in_balanced_ternary() -> None:
     latents = np.arange(-400, 400).astype(np.float32) / 7
-    nines, threes, ones = kernels.digits(latents, 50)
+    nines, threes, ones = digits(latents, 50)
     whole = 9 * nines + 3 * threes + ones
     np.testing.assert_array_equal(whole, np.clip(np.rint(latents), -50, 50))
     assert set(threes) == set(ones) == {-1, 0, 1}
@@ -166,7 +174,7 @@ def many(threads: int) -> list[np.ndarray]:
         kernels.row_keys_at(at, *logits, all_keys, threads),
         all_keys,
         *kernels.contexts(values, 12, 5, 7, threads).values(),
-        *kernels.digits(latents, 50, threads),
+        *digits(latents, 50, threads),
         *kernels.squares(latents, 12, 9, threads),
         kernels.symbols_at(at, trits, keys, threads),
     ]
@@ -202,7 +210,7 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.add_trits(i["values"], rest[2][1:]),
         lambda: kernels.row_keys(i["centre"], i["tilt"][1:], i["table"]),
         lambda: kernels.row_keys(i["centre"], i["tilt"], i["table"] - np.int16(KEYS)),
-        lambda: kernels.digits(i["latents"], 40000),
+        lambda: digits(i["latents"], 40000),
         lambda: kernels.squares(i["latents"][:10], 6, 9),
         lambda: kernels.squares(i["latents"][:10], 0, 9),
         lambda: kernels.symbols_at(outside, rest[2], keys),
@@ -225,6 +233,10 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.base_keys(i["centre"], np.tile(i["tilt"], 2), C, 16),
         lambda: kernels.base_keys(i["centre"], i["tilt"][:7], C, 16),
         lambda: kernels.base_keys(i["centre"], None, 0, 16),
+        lambda: kernels.part_symbols(i["values"], i["keys"], (0, C + 1, C)),
+        lambda: kernels.part_symbols(i["values"], i["keys"], (0, 2, C)),
+        lambda: kernels.part_symbols(i["values"], i["keys"], (-1, 2, C)),
+        lambda: kernels.part_symbols(i["values"], i["keys"][:7], (0, 2, C)),
         lambda: kernels.place(whole, i["keys"], i["values"], (0, C + 1, C), 9),
         lambda: kernels.place(whole, i["keys"], i["values"], (1, C, C), 9),
         lambda: kernels.place(whole, i["keys"], i["values"], (-1, 2, C), 9),

@@ -750,6 +750,35 @@ static PyObject *base_keys(PyObject *self, PyObject *args)
     return finish(b, 3, checked, inside);
 }
 
+/* Some channels of all: which ones lie inside a position, and n symbols fill whole positions. */
+static int is_part(int begin, int width, int channels, Py_ssize_t n)
+{
+    return begin >= 0 && width > 0 && width <= channels - begin && n % width == 0;
+}
+
+static PyObject *part_symbols(PyObject *self, PyObject *args)
+{
+    Py_buffer b[3];
+    int begin, width, channels;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*w*iii", &b[0], &b[1], &b[2], &begin, &width, &channels))
+        return NULL;
+    const Py_ssize_t n = b[1].len / 2;
+    const int inside = is_part(begin, width, channels, n);
+    const int checked = fits(&b[1], n, 2, "keys") && fits(&b[2], n, 4, "out") &&
+                        (!inside || fits(&b[0], n / width * channels, 2, "values"));
+    if (checked && inside) {
+        const int16_t *values = (const int16_t *)b[0].buf + begin, *keys = b[1].buf;
+        int32_t *out = b[2].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n; i += width, values += channels, keys += width, out += width)
+            for (Py_ssize_t c = 0; c < width; c++)
+                out[c] = mirrored(values[c], keys[c]);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 3, checked, inside);
+}
+
 static PyObject *place(PyObject *self, PyObject *args)
 {
     Py_buffer b[3];
@@ -758,8 +787,7 @@ static PyObject *place(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*y*w*iiii", &b[0], &b[1], &b[2], &begin, &width, &channels, &limit))
         return NULL;
     Py_ssize_t n = b[0].len / 4;
-    int inside = begin >= 0 && width > 0 && width <= channels - begin && n % width == 0 && limit >= 0 &&
-                 limit <= INT16_MAX;
+    const int inside = is_part(begin, width, channels, n) && limit >= 0 && limit <= INT16_MAX;
     int checked = fits(&b[0], n, 4, "symbols") && fits(&b[1], n, 2, "keys") &&
                   (!inside || fits(&b[2], n / width * channels, 2, "values"));
     if (checked && inside) {
@@ -785,6 +813,7 @@ static PyMethodDef methods[] = {
     {"place", place, METH_VARARGS, NULL},       {"base_keys", base_keys, METH_VARARGS, NULL},
     {"row_keys", row_keys, METH_VARARGS, NULL}, {"add_trits", add_trits, METH_VARARGS, NULL},
     {"part_quarters", part_quarters, METH_VARARGS, NULL}, {"scaled", scaled, METH_VARARGS, NULL},
+    {"part_symbols", part_symbols, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};

@@ -128,8 +128,8 @@ class HierarchicalCodec:
         self.stage_times = decoder.stage_times
         return image
 
-    def analyse(self, image: NDArray[np.uint8], picture: PictureInfo) -> NDArray[np.float32]:
-        """Latents in final steps, flat, strides 32, 16, 8."""
+    def analyse(self, image: NDArray[np.uint8], picture: PictureInfo) -> list[NDArray[np.float32]]:
+        """Latents in final steps, of strides 32, 16 and 8, flat each."""
         h, w = (s * STRIDE for s in grid_of(picture))
         if image.ndim == 2:
             image = np.repeat(image[:, :, None], 3, 2)
@@ -137,7 +137,7 @@ class HierarchicalCodec:
             image = np.pad(image, ((0, h - image.shape[0]), (0, w - image.shape[1]), (0, 0)), "edge")
         scales = self.model.analysis_scales(picture.quality_index)
         out = self.model.analysis.run({"image": np.ascontiguousarray(image)[None], "scales": scales})
-        return np.concatenate([out[n].ravel() for n in ("y32", "y16", "y8")])
+        return [out[n].ravel() for n in ("y32", "y16", "y8")]
 
 
 class HierarchicalDecoder:

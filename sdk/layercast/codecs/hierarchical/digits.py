@@ -6,6 +6,8 @@ rate and has done it already. docs/codecs.md has the measurement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,18 +22,19 @@ class Digits:
 
     Args:
         walk: the encoder's walk, before its first layer.
-        latents: in final steps, flat float32.
+        latents: in final steps, of each level, flat float32.
     """
 
-    def __init__(self, walk: Walk, latents: NDArray[np.float32]) -> None:
+    def __init__(self, walk: Walk, latents: Sequence[NDArray[np.float32]]) -> None:
         self._walk = walk
-        whole = latents.copy()
-        whole[: len(walk.mean)] -= walk.mean * np.float32(MEAN_UNIT)
-        self._nines, *self._trits = kernels.digits(whole, LIMIT, walk.threads)
+        total = walk.bounds[-1]
+        self._planes = np.empty(total, np.int16), np.empty(total, np.int8), np.empty(total, np.int8)
+        top, *others = latents
+        for level, values in enumerate([top - walk.mean * np.float32(MEAN_UNIT), *others]):
+            nines, threes, ones = (walk.level(plane, level) for plane in self._planes)
+            kernels.digits(values, LIMIT, (nines, threes, ones), walk.threads)
 
     def symbols(self) -> NDArray[np.int32]:
         """Symbols of the layer that the walk's `keys` has just described, (N,) int32."""
         walk = self._walk
-        if walk.layer < walk.parts:
-            return walk.mirror(walk.part(self._nines, walk.layer).ravel().astype(np.int32))
-        return walk.symbols_of(self._trits[walk.plane - 1])
+        return walk.symbols_of(self._planes[walk.plane])

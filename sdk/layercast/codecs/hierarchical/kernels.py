@@ -178,23 +178,18 @@ def add_trits(values: NDArray[np.int16], trits: NDArray[np.int8], threads: int =
     values += trits
 
 
-def digits(
-    latents: NDArray[np.float32], limit: int, threads: int = 1
-) -> tuple[NDArray[np.int16], NDArray[np.int8], NDArray[np.int8]]:
-    """Nearest integers of latents (N,), clipped to -limit..limit, in balanced ternary: how many nines, and the trits of
-    the threes and the ones. What is no number is -limit."""
-    n = len(latents)
+Digits = tuple[NDArray[np.int16], NDArray[np.int8], NDArray[np.int8]]
+"""Integers in balanced ternary, (N,) each: how many nines, and the trits of the threes and the ones."""
+
+
+def digits(latents: NDArray[np.float32], limit: int, out: Digits, threads: int = 1) -> None:
+    """Nearest integers of latents (N,), clipped to -limit..limit. What is no number is -limit."""
     if _compiled:
-        planes = np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int8)
-        _compiled.digits(latents, limit, *planes, threads)
-        return planes
+        _compiled.digits(latents, limit, *out, threads)
+        return
     whole = np.clip(np.rint(np.nan_to_num(latents, nan=-limit)), -limit, limit).astype(np.int32)
     thirds, ninths = ((2 * whole + step) // (2 * step) for step in (3, 9))
-    return (
-        ninths.astype(np.int16),
-        (thirds - 3 * ninths).astype(np.int8),
-        (whole - 3 * thirds).astype(np.int8),
-    )
+    out[0][:], out[1][:], out[2][:] = ninths, thirds - 3 * ninths, whole - 3 * thirds
 
 
 def squares(
@@ -286,6 +281,16 @@ def base_keys(
         signed = offset.astype(np.int16).reshape(len(positions), -1) - np.int16(ZERO)
         positions[:, : signed.shape[1]] += np.abs(signed) + np.int16(ROW_MIRROR) * (signed < 0)
     return keys
+
+
+def part_symbols(values: NDArray[np.int16], keys: NDArray[np.int16], part: Part) -> NDArray[np.int32]:
+    """Plane 0's symbols that some channels of values, flat, stand for, mirrored where their key (N,) says so."""
+    begin, width, channels = part
+    if _compiled:
+        out = np.empty(len(keys), np.int32)
+        _compiled.part_symbols(values, keys, out, begin, width, channels)
+        return out
+    return mirror(values.reshape(-1, channels)[:, begin : begin + width].ravel().astype(np.int32), keys)
 
 
 def place(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ class Meter:
     tables' expectation when its plane begins.
     """
 
-    def __init__(self, model: Model, walk: Walk, latents: NDArray[np.float32], quality_index: int) -> None:
+    def __init__(
+        self, model: Model, walk: Walk, latents: Sequence[NDArray[np.float32]], quality_index: int
+    ) -> None:
         self._walk = walk
         step = math.exp(-model.log_gain(quality_index))
         h, w = walk.grid
@@ -35,11 +38,11 @@ class Meter:
         if self._walk.layer >= self._walk.parts:
             self._removed.append(self._walk.expected_removal())
 
-    def _measured(self, latents: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    def _measured(self, latents: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float64], float]:
         """What plane 0 removes, by channel of all levels, and what is left when everything has come."""
         removed, left, threads = [], 0.0, self._walk.threads
-        for i, (truth, weight) in enumerate(zip(self._walk.levels(latents), self._weights, strict=True)):
-            flat, channels = truth.ravel(), truth.shape[3]
+        for i, (flat, weight) in enumerate(zip(latents, self._weights, strict=True)):
+            channels = len(weight)
             before, after, least = kernels.squares(flat, channels, STEPS[0], threads)
             if i == 0:  # before it the picture is grey, and its grid begins at the mean
                 flat = flat - self._walk.mean * np.float32(MEAN_UNIT)

@@ -103,7 +103,6 @@ class Walk:
         self._begin = 0  # of stride 8, or of everything; the layer's symbols lie at `_places` from there
         self._places: NDArray[np.int32] = np.zeros(0, np.int32)
         self.chosen_keys: NDArray[np.int16] = np.zeros(0, np.int16)
-        self._mirrors = False  # whether any of plane 0's keys can say so
         self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
         self._context: dict[str, NDArray[Any]] = {}
@@ -122,6 +121,10 @@ class Walk:
         b = self.bounds
         pairs = zip(b[:-1], b[1:], self.shapes, strict=True)
         return [flat[a:z].reshape(s) for a, z, s in pairs if z <= len(flat)]
+
+    def level(self, flat: NDArray[Any], level: int) -> NDArray[Any]:
+        """What lies at one level of a flat array, flat."""
+        return flat[self.bounds[level] : self.bounds[level + 1]]
 
     def part(self, flat: NDArray[Any], part: int) -> NDArray[Any]:
         """View of what one of plane 0's layers holds of a flat array, (1, H, W, C)."""
@@ -152,13 +155,12 @@ class Walk:
         keys, tables = self.keys()
         return keys & (ROW_MIRROR - 1), tables
 
-    def symbols_of(self, trits: NDArray[np.int8]) -> NDArray[np.int32]:
-        """Symbols of the layer that `keys` described, from plane 1 on; trits: of the plane, flat."""
-        return kernels.symbols_at(self._places, trits[self._begin :], self.chosen_keys, self.threads)
-
-    def mirror(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Plane 0's symbols as its tables count them: mirrored where an offset is negative (an involution)."""
-        return kernels.mirror(symbols, self.chosen_keys) if self._mirrors else symbols
+    def symbols_of(self, digits: NDArray[Any]) -> NDArray[np.int32]:
+        """Symbols of the layer that `keys` described; digits: of its plane, flat."""
+        if self.layer >= self.parts:
+            return kernels.symbols_at(self._places, digits[self._begin :], self.chosen_keys, self.threads)
+        level, channels = self._channels(self.layer)
+        return kernels.part_symbols(self.level(digits, level), self.chosen_keys, channels)
 
     def expected_removal(self) -> float:
         """Distortion that the trits of the layer that `keys` described are expected to remove, in pixel units
@@ -179,7 +181,7 @@ class Walk:
         plane, number = self._steps[self.layer]
         if plane == 0:
             level, channels = self._channels(number)
-            values = self.value[self.bounds[level] : self.bounds[level + 1]]
+            values = self.level(self.value, level)
             kernels.place(symbols, self.chosen_keys, values, channels, SYMBOL_LIMIT)
         else:
             last = number == self.model.classes[plane - 1]
@@ -215,13 +217,10 @@ class Walk:
         if part == 0:
             top = self.part(self.scale, 0)
             top[:] = self.model.top_scale[self.quality]
-            self.chosen_keys, self._mirrors = (
-                kernels.base_keys(top.ravel(), None, top.shape[3], OFFSETS),
-                False,
-            )
+            self.chosen_keys = kernels.base_keys(top.ravel(), None, top.shape[3], OFFSETS)
             return
         level, channels = self._channels(part - 1)
-        values = self.value[self.bounds[level] : self.bounds[level + 1]]
+        values = self.level(self.value, level)
         if part == 1:
             known = context_value(values, self.mean, 1).reshape(self.shapes[0])
             out = self.model.prior("base16", self.quality, c32=known)
@@ -237,7 +236,6 @@ class Walk:
         self.part(self.scale, part)[:] = scale
         flat = None if offset is None else offset.ravel()
         self.chosen_keys = kernels.base_keys(scale.ravel(), flat, scale.shape[3], OFFSETS)
-        self._mirrors = offset is not None
         self._context |= out
 
     def _run_networks(self, plane: int, number: int) -> None:
