@@ -99,6 +99,7 @@ def test_a_forked_process_gets_a_helper_of_its_own() -> None:
     coder = StreamCoder(2)
     values, rows = symbols(TWO_FROM)
     layer = coder.encode(values, rows, TABLES).layer()
+    np.testing.assert_array_equal(coder.decode(layer, rows, TABLES), values)
     child = os.fork()
     if not child:
         same = coder.encode(values, rows, TABLES).layer() == layer
