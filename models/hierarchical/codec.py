@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.hierarchical.config import Config
+from models.hierarchical.config import COARSE_MEANS, Config
 from models.hierarchical.direct import DirectPrior
 from models.hierarchical.fixed import set_exact
 from models.hierarchical.prior import (
@@ -309,6 +309,8 @@ def cut_level(
         first = first & ((cut.plane > 1) | ((cut.plane == 1) & (cut.share > 0)))
         second = second & (cut.plane > 1) & (cut.share > 0)
     told1, told2 = (t.float()[:, None, None, None] for t in (first, second))
+    if not fine:
+        means = COARSE_MEANS * means[0], COARSE_MEANS * means[1]
     known = torch.where(
         in1 > 0, 9 * level.mean + 3 * level.thirds + means[1] * told2, 9 * level.value + 3 * means[0] * told1
     )

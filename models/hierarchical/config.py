@@ -16,6 +16,10 @@ PLANE_FACTOR = 3
 MEAN_FRACTION = 16
 """The prior's means are integers in 1/16 of plane 0's step."""
 
+COARSE_MEANS = 0.5
+"""How much of a mean counts at strides 32 and 16, where trits that have not come stand at it, as in the runtime's
+`walk.py`."""
+
 LOGIT_FRACTION = 4
 """Trit logits are integers in quarters: the rate lost to the grid is about 0.1 %."""
 
