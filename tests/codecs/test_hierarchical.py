@@ -99,6 +99,21 @@ def test_known_trits_change_what_is_expected_of_later_ones(
         assert len(rows[0]) != len(rows[1]) or (rows[0] != rows[1]).mean() > 0.02
 
 
+def test_coarse_trits_that_have_not_come_stand_at_half_their_mean(
+    codec: HierarchicalCodec, photo: NDArray[np.uint8]
+) -> None:
+    frame = codec.encode(photo, 0.6)
+    decoder = codec.start(frame.picture)
+    for layer in frame.layers[: parts(codec)]:
+        decoder.push(layer)
+    feeds, walk = decoder.synthesis_inputs(), decoder._walk
+    here, coarse = 3.0 * walk.value[: walk.bounds[2]], walk._keys
+    here[: walk.bounds[1]] += walk.mean * (9 / 16)
+    known = np.concatenate([feeds["z32"].ravel(), feeds["z16"].ravel()])
+    np.testing.assert_allclose(known - here, 1.5 * codec.model.trit_mean[coarse], atol=1e-4)
+    assert np.abs(known - here).max() > 0.2
+
+
 def test_a_further_layer_never_decodes_an_earlier_one_again(
     codec: HierarchicalCodec, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
