@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models.export.reference import evaluate
+from models.hierarchical import config
 from models.hierarchical.config import Config
 from PIL import Image
 
 from layercast.codecs.hierarchical.kernels import ROW_MIRROR, base_keys, contexts, mirror
 from layercast.codecs.hierarchical.model import surprises
-from layercast.codecs.hierarchical.walk import OFFSETS
+from layercast.codecs.hierarchical.walk import COARSE_MEANS, OFFSETS
 from layercast.entropy import CdfTables
 
 # `make test` goes without it; .ci/run has a step that installs it
@@ -486,3 +487,7 @@ def test_a_run_goes_on_with_as_many_hidden_units_or_with_more(tmp_path: Path) ->
     grown.save()
     again = Run(options(tmp_path, out=tmp_path / "grown.pt", **start), SMALL)
     assert again.config == grown.config
+
+
+def test_training_and_runtime_fill_in_what_has_not_come_alike() -> None:
+    assert config.COARSE_MEANS == COARSE_MEANS

@@ -7,7 +7,6 @@ number of threads may use them; a coder serves one call at a time. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <limits.h>
-#include <stdatomic.h>
 
 #include "../runtime/native/pool.h"
 #include "native/quiet.h"
@@ -249,12 +248,16 @@ static void run(Portion *p)
     free(keys);
 }
 
-/* Give a portion's arrays back; false with an exception set if it was not coded. */
-static bool settle_portion(Portion *p)
+static void release_portion(Portion *p)
 {
     p->coder->busy = false;
     PyBuffer_Release(&p->symbols);
     PyBuffer_Release(&p->rows);
+}
+
+/* False with an exception set if it was not coded. */
+static bool was_coded(const Portion *p)
+{
     switch (p->found) {
     case DONE:
         return true;
@@ -291,20 +294,13 @@ static PyObject *coder_code(PyObject *object, PyObject *args)
         run(&p);
         Py_END_ALLOW_THREADS
     }
-    return settle_portion(&p) ? Py_NewRef(Py_None) : NULL;
+    release_portion(&p);
+    return was_coded(&p) ? Py_NewRef(Py_None) : NULL;
 }
 
-typedef struct {
-    Portion *portions;
-    Py_ssize_t count;
-    _Atomic Py_ssize_t taken;
-} Portions;
-
-static void take_portions(void *context)
+static void run_portion(void *portions, int64_t number)
 {
-    Portions *all = context;
-    for (Py_ssize_t i; (i = atomic_fetch_add(&all->taken, 1)) < all->count;)
-        run(&all->portions[i]);
+    run((Portion *)portions + number);
 }
 
 /* decode_together(tables, [(decoder, rows, symbols)], threads, mask): see _range.pyi. */
@@ -317,28 +313,27 @@ static PyObject *decode_together(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O!iK", &TablesType, &tables, &PyList_Type, &list, &threads, &mask))
         return NULL;
     const Py_ssize_t count = PyList_GET_SIZE(list);
-    Portions all = {.portions = PyMem_Calloc((size_t)count + 1, sizeof(Portion))};
-    if (!all.portions)
+    Portion *portions = PyMem_Calloc((size_t)count + 1, sizeof *portions);
+    if (!portions)
         return PyErr_NoMemory();
+    Py_ssize_t taken = 0;
     bool fine = true;
-    for (; fine && all.count < count; all.count += fine) {
+    for (; fine && taken < count; taken += fine) {
         PyObject *coder, *rows, *symbols;
-        all.portions[all.count].mask = mask;
-        fine = PyArg_ParseTuple(PyList_GET_ITEM(list, all.count), "O!OO", &DecoderType, &coder, &rows, &symbols) &&
-               take_portion(&all.portions[all.count], coder, tables, rows, symbols);
+        portions[taken].mask = mask;
+        fine = PyArg_ParseTuple(PyList_GET_ITEM(list, taken), "O!OO", &DecoderType, &coder, &rows, &symbols) &&
+               take_portion(&portions[taken], coder, tables, rows, symbols);
     }
     if (fine) {
         Py_BEGIN_ALLOW_THREADS
-        share(take_portions, &all, count < threads ? (int)count : threads);
+        share_each(run_portion, portions, count, threads);
         Py_END_ALLOW_THREADS
     }
-    for (Py_ssize_t i = 0; i < all.count; i++)
-        if (!fine) { /* nothing has run, or there is an error already */
-            all.portions[i].found = DONE;
-            settle_portion(&all.portions[i]);
-        } else
-            fine = settle_portion(&all.portions[i]);
-    PyMem_Free(all.portions);
+    for (Py_ssize_t i = 0; i < taken; i++)
+        release_portion(&portions[i]);
+    for (Py_ssize_t i = 0; fine && i < count; i++)
+        fine = was_coded(&portions[i]);
+    PyMem_Free(portions);
     return fine ? Py_NewRef(Py_None) : NULL;
 }
 

@@ -90,23 +90,21 @@ typedef struct Loop {
     int channels[3], number;
     double *sums;
     atomic_int outside;
-    _Atomic Py_ssize_t taken;
 } Loop;
 
-static void take_chunks(void *context)
+static void do_chunk(void *context, int64_t number)
 {
     Loop *loop = context;
-    for (Py_ssize_t begin; (begin = atomic_fetch_add(&loop->taken, loop->chunk)) < loop->n;) {
-        const Py_ssize_t end = loop->n - begin < loop->chunk ? loop->n : begin + loop->chunk;
-        if (!loop->some(loop, begin, end))
-            atomic_store(&loop->outside, 1);
-    }
+    const Py_ssize_t begin = number * loop->chunk;
+    const Py_ssize_t end = loop->n - begin < loop->chunk ? loop->n : begin + loop->chunk;
+    if (!loop->some(loop, begin, end))
+        atomic_store(&loop->outside, 1);
 }
 
 /* Returns 0 if any part of the loop did. */
 static int in_chunks(Loop *loop, int threads)
 {
-    share(take_chunks, loop, loop->n > loop->chunk ? threads : 1);
+    share_each(do_chunk, loop, (loop->n + loop->chunk - 1) / loop->chunk, threads);
     return !atomic_load(&loop->outside);
 }
 
@@ -207,7 +205,7 @@ static int classify(const Py_buffer *order, const int64_t *bits, const float *va
 #define MAX_PARTS 16
 
 /* One ranking; its symbols are cut into parts that threads take. */
-typedef struct Ranking {
+typedef struct {
     const uint8_t *centre, *tilt;
     const int16_t *table;
     uint8_t classes[KEYS];
@@ -218,25 +216,9 @@ typedef struct Ranking {
     uint32_t (*found)[2][KEYS];             /* how often each key occurs, by part, twice: see `count_part` */
     Py_ssize_t size;
     int parts, count;
-    void (*part)(struct Ranking *, int);
-    atomic_int taken;
 } Ranking;
 
-static void take_parts(void *context)
-{
-    Ranking *r = context;
-    for (int part; (part = atomic_fetch_add(&r->taken, 1)) < r->parts;)
-        r->part(r, part);
-}
-
-static void in_parts(Ranking *r, void (*part)(Ranking *, int), int threads)
-{
-    r->part = part;
-    atomic_store(&r->taken, 0);
-    share(take_parts, r, threads);
-}
-
-static Py_ssize_t part_begin(const Ranking *r, int part)
+static Py_ssize_t part_begin(const Ranking *r, int64_t part)
 {
     return r->size * part / r->parts;
 }
@@ -265,8 +247,9 @@ static inline int keys_are_alike(const int16_t *x)
 }
 
 /* Keys of a part's symbols, and how often each occurs among them. */
-static void count_part(Ranking *r, int part)
+static void count_part(void *context, int64_t part)
 {
+    Ranking *r = context;
     const Py_ssize_t end = part_begin(r, part + 1);
     for (Py_ssize_t i = part_begin(r, part), next; i < end; i = next) {
         next = end - i < RUN ? end : i + RUN;
@@ -287,8 +270,9 @@ static void count_part(Ranking *r, int part)
 }
 
 /* A part's symbols to their classes. */
-static void place_part(Ranking *r, int part)
+static void place_part(void *context, int64_t part)
 {
+    Ranking *r = context;
     /* What is in no class is written as well, to one place that stays, behind everything. */
     Py_ssize_t to_next[256], step[256];
     for (int g = 0; g < 256; g++) {
@@ -363,14 +347,14 @@ static PyObject *rank(PyObject *self, PyObject *args)
         r->keys = b[6].buf, r->at = b[7].buf, r->by_class = b[8].buf;
         r->size = n, r->parts = parts, r->count = count;
         Py_BEGIN_ALLOW_THREADS
-        in_parts(r, count_part, threads);
+        share_each(count_part, r, parts, threads);
         for (int part = 0; part < parts; part++)
             for (int key = 0; key < KEYS; key++)
                 all[key] += r->found[part][0][key] + r->found[part][1][key];
         inside = classify(&b[3], b[4].buf, b[5].buf, all, count, r->classes, sizes, sums);
         if (inside) {
             place_parts(r);
-            in_parts(r, place_part, threads);
+            share_each(place_part, r, parts, threads);
         }
         Py_END_ALLOW_THREADS
     }
@@ -451,6 +435,12 @@ static PyObject *contexts(PyObject *self, PyObject *args)
     return finish(b, 5, checked, inside);
 }
 
+/* Some channels of all: which ones lie inside a position, and n symbols fill whole positions. */
+static int is_part(int begin, int width, int channels, Py_ssize_t n)
+{
+    return begin >= 0 && width > 0 && width <= channels - begin && n % width == 0;
+}
+
 static PyObject *part_quarters(PyObject *self, PyObject *args)
 {
     Py_buffer b[2];
@@ -458,14 +448,14 @@ static PyObject *part_quarters(PyObject *self, PyObject *args)
     (void)self;
     if (!PyArg_ParseTuple(args, "y*w*iii", &b[0], &b[1], &begin, &width, &channels))
         return NULL;
-    const Py_ssize_t n = b[0].len / 2, positions = channels > 0 ? n / channels : 0;
-    const int inside = begin >= 0 && width > 0 && width <= channels - begin && n % channels == 0;
-    const int checked = fits(&b[0], n, 2, "values") && (!inside || fits(&b[1], positions * width, 1, "out"));
+    const Py_ssize_t n = b[1].len;
+    const int inside = is_part(begin, width, channels, n);
+    const int checked = !inside || fits(&b[0], n / width * channels, 2, "values");
     if (checked && inside) {
         const int16_t *values = (const int16_t *)b[0].buf + begin;
         uint8_t *out = b[1].buf;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t p = 0; p < positions; p++, values += channels, out += width)
+        for (Py_ssize_t i = 0; i < n; i += width, values += channels, out += width)
             quarter(values, out, width);
         Py_END_ALLOW_THREADS
     }
@@ -748,12 +738,6 @@ static PyObject *base_keys(PyObject *self, PyObject *args)
         Py_END_ALLOW_THREADS
     }
     return finish(b, 3, checked, inside);
-}
-
-/* Some channels of all: which ones lie inside a position, and n symbols fill whole positions. */
-static int is_part(int begin, int width, int channels, Py_ssize_t n)
-{
-    return begin >= 0 && width > 0 && width <= channels - begin && n % width == 0;
 }
 
 static PyObject *part_symbols(PyObject *self, PyObject *args)

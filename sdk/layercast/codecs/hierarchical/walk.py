@@ -69,9 +69,8 @@ def context_value(value: NDArray[np.int16], mean: NDArray[np.int16], steps: int)
         steps: how many of the present plane's steps make one of plane 0's.
     """
     quarters = (mean.astype(np.int32) * steps + value.astype(np.int32) * 16 + 2) >> 2
-    clipped = np.minimum(
-        np.maximum(quarters + np.int32(ZERO), 0), 255
-    )  # np.clip takes ten times as long to begin
+    # np.clip takes ten times as long to begin.
+    clipped = np.minimum(np.maximum(quarters + np.int32(ZERO), 0), 255)
     context: NDArray[np.uint8] = clipped.astype(np.uint8)
     return context
 

@@ -4,6 +4,9 @@ Without POSIX threads the caller is always alone. Each extension module that inc
 #ifndef LAYERCAST_POOL_H
 #define LAYERCAST_POOL_H
 
+#include <stdatomic.h>
+#include <stdint.h>
+
 /* Part of some work: takes pieces of it until none is left, and returns when all are finished or others have them. */
 typedef void Work(void *context);
 
@@ -105,4 +108,27 @@ static void share(Work *work, void *context, int threads)
 }
 
 #endif
+
+/* Work that is the same for numbers from 0 on, which threads take one after the other. */
+typedef struct {
+    void (*each)(void *context, int64_t number);
+    void *context;
+    int64_t count;
+    _Atomic int64_t taken;
+} Numbers;
+
+static inline void take_numbers(void *context)
+{
+    Numbers *n = context;
+    for (int64_t number; (number = atomic_fetch_add(&n->taken, 1)) < n->count;)
+        n->each(n->context, number);
+}
+
+/* Do it for all of them with up to so many threads, no more than there are numbers. */
+static inline void share_each(void (*each)(void *, int64_t), void *context, int64_t count, int threads)
+{
+    Numbers numbers = {each, context, count, 0};
+    share(take_numbers, &numbers, count < threads ? (int)count : threads);
+}
+
 #endif

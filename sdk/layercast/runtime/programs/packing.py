@@ -22,6 +22,8 @@ PASSES = (
 )
 """Sizes of the groups of a pass, in the order of `native/pointwise.h`."""
 
+MOST_GROUPS = max(map(len, PASSES))
+
 UNPACKED = np.r_[0:4, 8:12, 4:8, 12:16]
 """Order of 16 channels in which convolutions compute: packing int32 to int16 leaves them in their own."""
 
@@ -66,7 +68,7 @@ def in_passes(groups: list[list[int]]) -> list[list[list[int]]]:
         some: list[list[int]] = []
         room = MOST_STEPS
         for group in list(left):
-            if len(group) <= room and len(some) < max(map(len, PASSES)):
+            if len(group) <= room and len(some) < MOST_GROUPS:
                 some.append(group)
                 left.remove(group)
                 room -= len(group)
