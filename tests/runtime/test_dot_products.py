@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from models.export.reference import evaluate
+from tests.runtime.test_float_programs import Builder, floats
 from tests.runtime.test_programs import block, picture
 
 import layercast
@@ -52,3 +53,16 @@ def test_dot_products_give_the_integers_of_int64(
     for h, w in ((1, 1), (2, 7), (9, 4)):
         feeds = picture(channels, h, w)
         np.testing.assert_array_equal(made.run(feeds)["y"], evaluate(model, feeds)["y"])
+
+
+def test_products_of_floats(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Builder()
+    x = b.input("x", 31)
+    b.output(b.op("Relu", b.matmul(x, 31, 45)), "y")
+    feeds = {"x": floats(3, 19, 31)}
+    expected = ProgramNetwork(b.model(), "g", 1, "avx2", exact=False).run(feeds)["y"]
+    monkeypatch.setattr(plan, "compiled", emulated)
+    monkeypatch.setattr(network, "INSTRUCTIONS", emulated.SETS)
+    for threads in (1, 2):
+        made = ProgramNetwork(b.model(), "g", threads, "avx512vnni", exact=False).run(feeds)["y"]
+        np.testing.assert_array_equal(made, expected)

@@ -35,12 +35,12 @@ static PyObject *run(PyObject *self, PyObject *args)
                .count = stages.len / (Py_ssize_t)sizeof(Stage),
                .needs = needs.buf,
                .operations = operations.buf,
-               .scratch = scratch,
-               .pointwise = set == VNNI ? pointwise_vnni : pointwise_avx2};
+               .scratch = scratch};
     const bool known = (set == AVX2 && has_avx2()) || (set == VNNI && has_vnni());
     const bool fits = known && scratch >= 0 && job.count <= MAX_STAGES &&
                       operations.len % (Py_ssize_t)sizeof(Operation) == 0;
     if (fits) {
+        job.rows = ROWS[set];
         Py_BEGIN_ALLOW_THREADS
         prepare(&job, threads);
         share(take_part, &job, threads);

@@ -33,7 +33,7 @@ typedef struct {
     const Need *needs;
     const Operation *operations;
     int64_t scratch; /* bytes that one thread needs */
-    Row *pointwise;
+    Row *const *rows; /* by kind of operation */
     int64_t fronts;
     Front front[MAX_FRONTS];
     _Atomic int64_t left; /* rows of all stages */
@@ -97,7 +97,7 @@ static bool is_ready(Job *job, int64_t s, int64_t y)
 static void compute(const Job *job, const Stage *stage, uint8_t *scratch, int64_t y)
 {
     for (const Operation *op = job->operations + stage->first; op < job->operations + stage->end; op++)
-        (op->kind == POINTWISE || op->kind == POINTWISE_FLOATS ? job->pointwise : ROWS[op->kind])(op, scratch, y);
+        job->rows[op->kind](op, scratch, y);
 }
 
 /* Compute some rows of a front that is held: of the last stage that has one ready. Returns false if none has. */

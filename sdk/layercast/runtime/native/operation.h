@@ -24,7 +24,8 @@ enum {
     KINDS
 };
 
-/* One operation on every row of its output. What the kinds do with the fields: `rows.h`, `pointwise.h`, `floats.h`. */
+/* One operation on every row of its output. What the kinds do with the fields: `rows.h`, `pointwise.h`, `matmul.h`,
+`floats.h`. */
 typedef struct {
     int64_t kind;
     int64_t columns; /* of the output; of the source of SHUFFLE */

@@ -9,22 +9,23 @@
 
 A step is four input channels and 16 outputs: their place in a position, and 64 weights by output and channel, outputs
 0-3 and 8-11 first (so are biases and scales): packing to int16 then leaves them in order. Every 16 outputs have their
-own order of steps, in groups; where products are summed in int16 first, `programs/packing.py` chooses groups whose sums
-cannot pass 2**15 whatever the input is. One to three groups of up to six steps are a pass: it goes over many positions,
-whose sums are in the cache meanwhile, with its weights in registers, and no branch depends on how many groups of which
-size there are. Measured, with the exact prior: 1.2 times as fast as all groups of three positions, whose sums stayed in
-registers. */
+own order of steps, in groups of up to six; where products are summed in int16 first, `programs/packing.py` chooses
+groups whose sums cannot pass 2**15 whatever the input is. One to three groups, up to eight steps, are a pass: it goes
+over many positions, whose sums are in the cache meanwhile, with its weights in registers, and no branch depends on how
+many groups of which size there are. Measured, with the exact prior: 1.2 times as fast as all groups of three positions,
+whose sums stayed in registers. */
 
 #ifndef MOST_STEPS
-#define MOST_STEPS 6       /* in a pass: with 12 vectors of weights the 16 registers are full */
+#define MOST_STEPS 8       /* in a pass; synthesis took 1.02 times as long with 6, all of whose weights have registers */
 #define TOGETHER 96        /* positions: their sums are a fifth of the first cache */
 #define FLOATS_TOGETHER 24 /* of those that make floats */
 
 /* Steps of a pass's groups, in the order of PASSES in `programs/packing.py`. */
 #define EACH_PASS(P)                                                                                                   \
-    P(6, 0, 0) P(5, 1, 0) P(5, 0, 0) P(4, 2, 0) P(4, 1, 1) P(4, 1, 0) P(4, 0, 0)                                       \
-    P(3, 3, 0) P(3, 2, 1) P(3, 2, 0) P(3, 1, 1) P(3, 1, 0) P(3, 0, 0)                                                  \
-    P(2, 2, 2) P(2, 2, 1) P(2, 2, 0) P(2, 1, 1) P(2, 1, 0) P(2, 0, 0) P(1, 1, 1) P(1, 1, 0) P(1, 0, 0)
+    P(6, 2, 0) P(6, 1, 1) P(5, 3, 0) P(5, 2, 1) P(4, 4, 0) P(4, 3, 1) P(4, 2, 2) P(3, 3, 2) P(6, 1, 0) P(5, 2, 0)      \
+    P(5, 1, 1) P(4, 3, 0) P(4, 2, 1) P(3, 3, 1) P(3, 2, 2) P(6, 0, 0) P(5, 1, 0) P(4, 2, 0) P(4, 1, 1) P(3, 3, 0)      \
+    P(3, 2, 1) P(2, 2, 2) P(5, 0, 0) P(4, 1, 0) P(3, 2, 0) P(3, 1, 1) P(2, 2, 1) P(4, 0, 0) P(3, 1, 0) P(2, 2, 0)      \
+    P(2, 1, 1) P(3, 0, 0) P(2, 1, 0) P(1, 1, 1) P(2, 0, 0) P(1, 1, 0) P(1, 0, 0)
 #define COUNT_STEPS(a, b, c) a + b + c,
 
 static const int64_t STEPS[] = {EACH_PASS(COUNT_STEPS)};
@@ -93,7 +94,7 @@ TARGET static inline __attribute__((always_inline)) void NAMED(add_pass)(int fir
     const int size = first + second + third;
     __m256i weights[MOST_STEPS][2];
     int64_t at[MOST_STEPS];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int k = 0; k < size; k++) {
         weights[k][0] = _mm256_loadu_si256((const __m256i *)(w + 4 * LANES * k));
         weights[k][1] = _mm256_loadu_si256((const __m256i *)(w + 4 * LANES * k + 32));
@@ -102,7 +103,7 @@ TARGET static inline __attribute__((always_inline)) void NAMED(add_pass)(int fir
     const __m256i *from = bias ? (const __m256i *)bias : *sums;
     for (int64_t i = 0; i < n; i++, x += pixel, from += bias ? 0 : 2) {
         __m256i sum[2] = {_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)}, group[2];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int k = 0; k < size; k++) {
             const bool begins = k == 0 || k == first || k == first + second;
             int32_t four;

@@ -3,6 +3,7 @@
 #define LAYERCAST_ROWS_H
 
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 typedef void Row(const Operation *op, uint8_t *scratch, int64_t y);
@@ -10,6 +11,7 @@ typedef void Row(const Operation *op, uint8_t *scratch, int64_t y);
 enum { AVX2 = 1, VNNI };
 
 #define TARGET_AVX2 __attribute__((target("avx2")))
+#define INLINE_AVX2 TARGET_AVX2 static inline __attribute__((always_inline))
 #define TARGET_VNNI __attribute__((target("avx2,avx512f,avx512bw,avx512vl,avx512vnni")))
 
 static int has_avx2(void)
@@ -22,16 +24,22 @@ static int has_avx2(void)
 #define DOTS(x, w) _mm256_maddubs_epi16(x, w)
 #define WIDEN(dots) _mm256_madd_epi16(dots, _mm256_set1_epi16(1))
 
+/* To s (int32), in its own register, sums of two products of int16. Left to itself the compiler regroups such sums: it
+then has more of them at once than there are registers, and takes twice as long. */
+#define ADD_PRODUCTS(s, x, w) __asm__("vpaddd %1, %0, %0" : "+x"(s) : "x"(_mm256_madd_epi16(x, w)))
+
 #ifdef EMULATE_VNNI /* tests: everything of that set but its one instruction, on any processor with AVX2 */
 #undef TARGET_VNNI
 #define TARGET_VNNI TARGET_AVX2
 #define ADD_FOUR(s, x, w) _mm256_add_epi32(s, WIDEN(DOTS(x, w)))
+#define ADD_PAIR(s, x, w) ADD_PRODUCTS(s, x, w)
 static int has_vnni(void)
 {
     return has_avx2();
 }
 #else
 #define ADD_FOUR(s, x, w) _mm256_dpbusd_epi32(s, x, w)
+#define ADD_PAIR(s, x, w) s = _mm256_dpwssd_epi32(s, x, w)
 static int has_vnni(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -72,14 +80,14 @@ a power of two are exact in float32, and converting back rounds as every thread'
 static const int32_t MASKS[2 * WIDTH] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
 /* The first n of 8 floats, n > 0; 8 and more are all. */
-TARGET_AVX2 static inline __attribute__((always_inline)) __m256 load_floats(const float *x, int64_t n)
+INLINE_AVX2 __m256 load_floats(const float *x, int64_t n)
 {
     if (n >= WIDTH)
         return _mm256_loadu_ps(x);
     return _mm256_maskload_ps(x, _mm256_loadu_si256((const __m256i *)(MASKS + WIDTH - n)));
 }
 
-TARGET_AVX2 static inline __attribute__((always_inline)) void store_floats(float *to, __m256 y, int64_t n)
+INLINE_AVX2 void store_floats(float *to, __m256 y, int64_t n)
 {
     if (n >= WIDTH)
         _mm256_storeu_ps(to, y);
@@ -94,7 +102,7 @@ static inline float *floats(uint8_t *x)
 
 
 /* 16 channels, or the first n and what is between them and the next multiple of 4. */
-TARGET_AVX2 static inline __attribute__((always_inline)) __m128i load(const uint8_t *x, int64_t n)
+INLINE_AVX2 __m128i load(const uint8_t *x, int64_t n)
 {
     uint64_t first = 0, then = 0;
     if (n > 12)
@@ -130,8 +138,7 @@ static inline Added moved(const Operation *op, Added a, int64_t i, int64_t bytes
 
 /* To m vectors y (16 int16), one a position, 16 or the first n channels of what is added, of tensors with the same
 zero; each sum is clipped to uint8 before the next. */
-TARGET_AVX2 static inline __attribute__((always_inline)) void add_to(int m, const Operation *op, Added a, int64_t n,
-                                                                     __m256i *y)
+INLINE_AVX2 void add_to(int m, const Operation *op, Added a, int64_t n, __m256i *y)
 {
     const __m256i zero = _mm256_set1_epi16((int16_t)op->zero), most = _mm256_set1_epi16(255);
     for (int64_t k = 0; k < op->additions; k++) {
@@ -154,10 +161,13 @@ EVERYWHERE(vnni, TARGET_VNNI)
 #define END(s, g) _mm256_add_epi32(s, WIDEN(g))
 #define NAMED(x) x##_avx2
 #define TARGET TARGET_AVX2
+#define ADD_TWO(s, x, w) ADD_PRODUCTS(s, x, w)
 #include "pointwise.h"
+#include "matmul.h"
 #undef BEGIN
 #undef GO_ON
 #undef END
+#undef ADD_TWO
 #undef NAMED
 #undef TARGET
 
@@ -166,7 +176,9 @@ EVERYWHERE(vnni, TARGET_VNNI)
 #define END(s, g) g
 #define NAMED(x) x##_vnni
 #define TARGET TARGET_VNNI
+#define ADD_TWO(s, x, w) ADD_PAIR(s, x, w)
 #include "pointwise.h"
+#include "matmul.h"
 
 #define SIDE 5
 #define REACH 2
@@ -176,10 +188,8 @@ EVERYWHERE(vnni, TARGET_VNNI)
 
 x: the filter's first position in each of the five rows. weights, bias and scale are ordered as the instructions leave
 them: channels 0-3 and 8-11, then 4-7 and 12-15 (weights: by pair of rows and column, int16, the pair's side by side). */
-TARGET_AVX2 static inline __attribute__((always_inline)) void depthwise_tile(int m, const Operation *op,
-                                                                              const uint8_t *const *x, const int16_t *w,
-                                                                              const int32_t *bias, const float *scale,
-                                                                              uint8_t *to, int64_t n)
+INLINE_AVX2 void depthwise_tile(int m, const Operation *op, const uint8_t *const *x, const int16_t *w,
+                                const int32_t *bias, const float *scale, uint8_t *to, int64_t n)
 {
     const int64_t pixel = op->from[0].pixel;
     __m256i sums[4][2];
@@ -202,8 +212,8 @@ TARGET_AVX2 static inline __attribute__((always_inline)) void depthwise_tile(int
                 if (tap < 0 || tap >= SIDE)
                     continue;
                 const __m256i *at = (const __m256i *)(pairs + tap * 2 * LANES);
-                sums[i][0] = _mm256_add_epi32(sums[i][0], _mm256_madd_epi16(first, _mm256_loadu_si256(at)));
-                sums[i][1] = _mm256_add_epi32(sums[i][1], _mm256_madd_epi16(second, _mm256_loadu_si256(at + 1)));
+                ADD_PRODUCTS(sums[i][0], first, _mm256_loadu_si256(at));
+                ADD_PRODUCTS(sums[i][1], second, _mm256_loadu_si256(at + 1));
             }
         }
     }
@@ -355,11 +365,14 @@ static void shuffle(const Operation *op, uint8_t *scratch, int64_t y)
 
 #include "floats.h"
 
-static Row *const ROWS[KINDS] = {
-    [DEPTHWISE] = depthwise, [SCALE] = scale_row,       [ADD] = add,           [MULTIPLY] = multiply,
-    [CLIP] = clip,           [COPY] = copy,             [SHUFFLE] = shuffle,   [MATMUL] = matmul,
-    [FILTER] = filter,       [WEIGH] = weigh,           [QUANTISE] = quantise, [TO_BYTES] = to_bytes,
-    [TO_FLOATS] = to_floats, [COPY_FLOATS] = copy_floats,
-};
+#define EACH_ROW(set)                                                                                                  \
+    {                                                                                                                  \
+        [POINTWISE] = pointwise_##set, [POINTWISE_FLOATS] = pointwise_##set, [MATMUL] = matmul_##set,                   \
+        [DEPTHWISE] = depthwise, [SCALE] = scale_row, [ADD] = add, [MULTIPLY] = multiply, [CLIP] = clip,               \
+        [COPY] = copy, [SHUFFLE] = shuffle, [FILTER] = filter, [WEIGH] = weigh,                                       \
+        [QUANTISE] = quantise, [TO_BYTES] = to_bytes, [TO_FLOATS] = to_floats, [COPY_FLOATS] = copy_floats,            \
+    }
+
+static Row *const ROWS[][KINDS] = {[AVX2] = EACH_ROW(avx2), [VNNI] = EACH_ROW(vnni)};
 
 #endif

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from layercast.runtime.onnx_file import DTYPES, array, read_graph
 from layercast.runtime.programs.compiled import ADDITIONS, LANES, MAX_WEIGHT, REACH
 from layercast.runtime.programs.packing import (
+    MOST_INPUTS,
     UNPACKED,
     aligned,
+    largest_input,
     ordered,
     packed_depthwise,
     packed_filter,
@@ -118,6 +120,8 @@ class Program:
             ]
         for step in self.steps:
             if step.matrix is not None:
+                if step.kind == "matmul":
+                    step.low = largest_input(len(step.matrix.weights))
                 step.arrays = packed_matrix(step.matrix, self._grouped)
             step.arrays = {name: aligned(values) for name, values in step.arrays.items()}
 
@@ -389,6 +393,8 @@ class Program:
         inputs, outputs = matrix.shape
         if sum(v.channels for v in value) != inputs or any(v.dtype != FLOAT32 for v in value):
             raise Unsupported("a product of anything but a matrix and floats")
+        if inputs > MOST_INPUTS:
+            raise Unsupported(f"a product of {inputs} inputs")
         if any(v.channels <= FEW for v in value):
             value = [self._together(value)]
         first, *others = value

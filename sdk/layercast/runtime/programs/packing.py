@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,23 @@ from layercast.runtime.programs.compiled import LANES
 from layercast.runtime.programs.parts import Matrix
 
 INT16_END = 2**15
+INT16_MOST = INT16_END - 1
 
-MOST_STEPS = 6
-"""Of four inputs each, in a group or a pass."""
+MOST_INPUTS = 4096
+"""Of a product of floats: `native/matmul.h` has room for so many."""
+
+MOST_STEPS, MOST_TOGETHER, HALF = 8, 6, 4
+"""Of four inputs each, in a pass, in a group, and in a group where it does not matter which ones are in it."""
 
 PASSES = (
-    *((6,), (5, 1), (5,), (4, 2), (4, 1, 1), (4, 1), (4,)),
-    *((3, 3), (3, 2, 1), (3, 2), (3, 1, 1), (3, 1), (3,)),
-    *((2, 2, 2), (2, 2, 1), (2, 2), (2, 1, 1), (2, 1), (2,), (1, 1, 1), (1, 1), (1,)),
+    *((6, 2), (6, 1, 1), (5, 3), (5, 2, 1), (4, 4), (4, 3, 1), (4, 2, 2), (3, 3, 2)),
+    *((6, 1), (5, 2), (5, 1, 1), (4, 3), (4, 2, 1), (3, 3, 1), (3, 2, 2)),
+    *((6,), (5, 1), (4, 2), (4, 1, 1), (3, 3), (3, 2, 1), (2, 2, 2)),
+    *((5,), (4, 1), (3, 2), (3, 1, 1), (2, 2, 1)),
+    *((4,), (3, 1), (2, 2), (2, 1, 1)),
+    *((3,), (2, 1), (1, 1, 1)),
+    *((2,), (1, 1)),
+    *((1,),),
 )
 """Sizes of the groups of a pass, in the order of `native/pointwise.h`."""
 
@@ -47,7 +57,7 @@ def packed_pointwise(weights: NDArray[np.int8], grouped: bool) -> dict[str, NDAr
     packed, steps, passes = [], [], []
     for block in blocks:
         whole = list(range(len(block)))
-        groups = grouped_steps(block) if grouped else [whole[i : i + MOST_STEPS] for i in whole[::MOST_STEPS]]
+        groups = grouped_steps(block) if grouped else [whole[i : i + HALF] for i in whole[::HALF]]
         for some in in_passes(groups):
             passes.append(PASSES.index(tuple(map(len, some))))
             order = [step for group in some for step in group]
@@ -77,7 +87,7 @@ def in_passes(groups: list[list[int]]) -> list[list[list[int]]]:
 
 
 def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
-    """Groups of up to MOST_STEPS steps, whose products two by two sum to less than 2**15.
+    """Groups of up to MOST_TOGETHER steps, whose products two by two sum to less than 2**15.
 
     Args:
         block: (steps, LANES, 4) weights; inputs are 0..255.
@@ -87,7 +97,7 @@ def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
     open_groups: list[tuple[list[int], NDArray[np.int64]]] = []
     for step in np.argsort(-reach.max(1), kind="stable").tolist():
         for members, total in open_groups:
-            if len(members) < MOST_STEPS and (total + reach[step]).max() < INT16_END:
+            if len(members) < MOST_TOGETHER and (total + reach[step]).max() < INT16_END:
                 members.append(step)
                 total += reach[step]
                 break
@@ -112,18 +122,37 @@ def ordered(values: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def packed_matrix(matrix: Matrix, grouped: bool) -> dict[str, NDArray[Any]]:
-    """As `matmul` reads it: weights by 16 outputs, input and output; of uint8 inputs, as a `pointwise` that makes
-    floats does."""
+    """As `matmul` reads it, weights by 16 outputs, two inputs, output and input; of uint8 inputs, as a `pointwise` that
+    makes floats does."""
     if matrix.grid is None:
-        inputs, outputs = matrix.weights.shape
-        full = np.pad(matrix.weights.astype(np.float32), ((0, 0), (0, -outputs % LANES)))
-        blocks = full.reshape(inputs, -1, LANES).transpose(1, 0, 2)
-        return {"weights": np.ascontiguousarray(blocks), "bias": ordered(matrix.bias, np.arange(LANES))}
+        whole, scale = in_int16(matrix.weights)
+        inputs, outputs = whole.shape
+        full = np.pad(whole, ((0, inputs % 2), (0, -outputs % LANES)))
+        pairs = full.reshape(-1, 2, full.shape[1] // LANES, LANES).transpose(2, 0, 3, 1)
+        arrays = {"bias": ordered(matrix.bias, np.arange(LANES)), "scale": ordered(scale, np.arange(LANES))}
+        return arrays | {"weights": np.ascontiguousarray(pairs)}
     scale, zero = matrix.grid
     # sum of w (x - zero) + bias / scale = sum of w x + (bias / scale - zero * sum of w)
     whole = np.rint(matrix.bias / scale).astype(np.int32) - zero * matrix.weights.sum(0, np.int32)
     arrays = {"bias": ordered(whole, UNPACKED), "scale": ordered(scale, np.arange(LANES))}
     return packed_pointwise(matrix.weights.T, grouped) | arrays
+
+
+def largest_input(inputs: int) -> int:
+    """What the largest of a product's inputs is in int16. A sum of products has 31 bits; weights are left as many as make
+    both roundings alike, where the largest input is eight times the usual one."""
+    return min(INT16_MOST, math.isqrt(10 * 2**31 // inputs))
+
+
+def in_int16(weights: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """(inputs, outputs) weights as multiples of a scale for each output, which is as small as it can be: neither a
+    weight nor a sum of products may overflow."""
+    sizes = np.abs(weights.astype(np.float64))
+    inputs = len(weights)
+    room = (2**31 - 1) // largest_input(inputs) - inputs  # rounding adds less than 1 to a weight's size
+    scale = np.maximum(sizes.sum(0) / room, sizes.max(0) / INT16_MOST)
+    scale[scale == 0] = 1
+    return np.rint(weights / scale).astype(np.int16), scale.astype(np.float32)
 
 
 def packed_filter(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

@@ -159,7 +159,7 @@ class Step:
         kind: one of KINDS.
         to, sources: what it computes, and from what.
         added: what is added to that.
-        zero, low, high: see `native/rows.h` and `native/floats.h`.
+        zero, low, high: see `native/rows.h`, `native/matmul.h` and `native/floats.h`.
         arrays: weights, biases and scales as `_programs` wants them.
         part: of an input, which adds to the biases or multiplies the scales.
         matrix: of a matrix product, until it is packed into `arrays`.
