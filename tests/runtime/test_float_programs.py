@@ -179,6 +179,31 @@ def test_products_in_int16_lose_next_to_nothing(inputs: int, instructions: str) 
 
 
 @ALL
+@pytest.mark.parametrize("channels", [3, 16, 40, 111])
+@pytest.mark.parametrize("zeros", [0.5, 0.95, 1.0])
+def test_inputs_that_are_zero_are_left_out(channels: int, zeros: float, instructions: str) -> None:
+    """As they come, scaled, and beside others; the same numbers as if nobody had looked."""
+    b = Builder()
+    x, more = b.input("x", channels), b.op("Relu", b.matmul(b.input("more", 2), 2, 5))
+    wide = b.matmul(b.op("Mul", x, b.vector("scales", channels)), channels, 48)
+    b.output(b.op("Add", wide, b.matmul(x, channels, 48)), "wide")
+    b.output(b.matmul(b.op("Concat", x, more, axis=3), channels + 5, 40), "beside")
+    given = floats(3, 29, channels)
+    given[b.rng.random(given.shape) < zeros] = 0
+    feeds = {"x": given, "more": floats(3, 29, 2), "scales": np.linspace(1, 2, channels).astype(np.float32)}
+    compare(b.model(), feeds, instructions)
+    network = ProgramNetwork(b.model(), "g", 1, instructions, exact=False)
+    found = network.run(feeds)
+    listed = [step for step in network._program.steps if step.kind == "matmul" and step.zero]
+    assert {step.sources[0].channels for step in listed} == {2, channels, channels + 5}
+    for step in listed:
+        step.zero = 0
+    network._free.clear()
+    for name, value in network.run(feeds).items():
+        np.testing.assert_array_equal(value, found[name])
+
+
+@ALL
 @pytest.mark.parametrize("inputs", [2, 40, 4096])
 def test_sums_of_products_in_int16_never_overflow(inputs: int, instructions: str) -> None:
     """Where all inputs are as large as can be, all weights too, and none takes away from another."""

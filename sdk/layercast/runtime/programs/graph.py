@@ -122,6 +122,7 @@ class Program:
             if step.matrix is not None:
                 if step.kind == "matmul":
                     step.low = largest_input(len(step.matrix.weights))
+                    step.zero = int(self._is_given(step.sources[0].buffer))
                 step.arrays = packed_matrix(step.matrix, self._grouped)
             step.arrays = {name: aligned(values) for name, values in step.arrays.items()}
 
@@ -202,6 +203,16 @@ class Program:
     def _product(self, value: Value | None) -> Step | None:
         """The matrix product, of floats or of bytes, that makes a value."""
         return self._maker(value, PRODUCTS)
+
+    def _is_given(self, buffer: Buffer) -> bool:
+        """Whether it is an input of the graph in float32, or something in it is, copied or scaled: latents, then, of
+        which most are 0."""
+        if buffer.name:
+            return buffer.dtype == FLOAT32
+        made = [
+            step for step in self.steps if step.to.buffer is buffer and step.kind in ("weigh", "copy_floats")
+        ]
+        return any(self._is_given(step.sources[0].buffer) for step in made)
 
     def _add_to(self, step: Step, view: View) -> None:
         step.added.append(view)

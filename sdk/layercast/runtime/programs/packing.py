@@ -139,8 +139,8 @@ def packed_matrix(matrix: Matrix, grouped: bool) -> dict[str, NDArray[Any]]:
 
 
 def largest_input(inputs: int) -> int:
-    """What the largest of a product's inputs is in int16. A sum of products has 31 bits; weights are left as many as make
-    both roundings alike, where the largest input is eight times the usual one."""
+    """What the largest of a product's inputs is in int16. A sum of products has 31 bits; weights are left so many that
+    both roundings are alike where the largest input is eight times the usual one."""
     return min(INT16_MOST, math.isqrt(10 * 2**31 // inputs))
 
 
