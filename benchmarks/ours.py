@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.pictures import Picture
 from layercast import Codec, EncodedFrame, FrameHeader, LayercastError, codec_names, get_codec
@@ -15,6 +16,10 @@ from layercast.bitstream import pack, read_index
 
 QUALITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """The sweep of the `quality` setting."""
+
+
+EFFORTS = ("hierarchical effort 1",)
+"""Codecs whose encoder is asked to do more than it does otherwise (see `made`)."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,18 @@ class Prefix:
     picture: Picture
 
 
+def made(name: str, **options: Any) -> Codec:
+    """A codec by its registered name, or "NAME effort N"."""
+    name, _, effort = name.partition(" effort ")
+    return get_codec(name, **options, **({"effort": int(effort)} if effort else {}))
+
+
 def available(names: list[str] | None = None) -> dict[str, Codec]:
     """The codecs that can run here; one that cannot is named, with the reason, and left out."""
     found = {}
     for name in names or codec_names():
         try:
-            found[name] = get_codec(name)
+            found[name] = made(name)
         except (LayercastError, ImportError, AttributeError) as error:
             print(f"{name}: left out: {error}")
     return found
@@ -39,8 +50,8 @@ def available(names: list[str] | None = None) -> dict[str, Codec]:
 
 def with_threads(name: str, threads: int) -> Codec:
     """The codec, told how many threads it may use when its constructor takes that."""
-    takes = inspect.signature(type(get_codec(name))).parameters
-    return get_codec(name, threads=threads) if "threads" in takes else get_codec(name)
+    takes = inspect.signature(type(made(name))).parameters
+    return made(name, threads=threads) if "threads" in takes else made(name)
 
 
 def workers() -> ProcessPoolExecutor:

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import ours, pictures, results
 from benchmarks.peers import JPEG_PLAIN, PEERS, Peer, library_versions
 from benchmarks.pictures import Picture, PictureSet
-from layercast import Codec
+from layercast import Codec, codec_names
 from layercast.bench.metrics import ms_ssim, psnr
 
 
@@ -95,18 +95,27 @@ def measure_peers(workers: Executor, chosen: PictureSet, part: str, again: bool)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rd", description=__doc__.split("\n")[0])
     pictures.add_argument(parser)
-    parser.add_argument("--codec", action="append", metavar="NAME", help="default: all that are registered")
+    parser.add_argument(
+        "--codec",
+        action="append",
+        metavar="NAME",
+        help='default: all that are registered, and "hierarchical effort 1"',
+    )
     parser.add_argument("--peers", choices=("stored", "again", "only"), default="stored")
     args = parser.parse_args()
     chosen = pictures.chosen(args)
     part = f"rd/{chosen.name}"
     with ours.workers() as workers:
         measure_peers(workers, chosen, part, again=args.peers == "again")
-        for name, codec in ours.available(args.codec).items() if args.peers != "only" else ():
+        for name, codec in (
+            ours.available(args.codec or [*codec_names(), *ours.EFFORTS]).items()
+            if args.peers != "only"
+            else ()
+        ):
             print(f"measuring layercast {name}", flush=True)
             results.save(
                 part,
-                f"layercast-{name}",
+                f"layercast-{name.replace(' ', '-')}",
                 measure_codec(workers, name, chosen),
                 codec=name,
                 title=f"layercast {name}",

@@ -1,7 +1,8 @@
 """Analysis and synthesis as ONNX: pictures in and out as bytes, in float32, or int8 around a float32 pyramid.
 
-`analysis`   image (1, H, W, 3) uint8, scales (latents,) -> y32, y16, y8 float32 in final steps
-`synthesis`  z32, z16, z8 float32 in final steps, scales (N,) -> image (1, H, W, 3) uint8
+`analysis`    image (1, H, W, 3) uint8, scales (latents,) -> y32, y16, y8 float32 in final steps
+`synthesis`   z32, z16, z8 float32 in final steps, scales (N,) -> image (1, H, W, 3) uint8
+`projection`  error (1, H, W, 3) float32 in levels -> projected (1, H/8, W/8, C) on synthesis' functions at stride 8
 
 Channels' scales depend on the quality and on how precisely the latents are known; they are computed outside, from
 `scale_tables`.
@@ -292,13 +293,25 @@ class SynthesisGraph(nn.Module):
         return tiles.reshape(2 * h, 2 * w, 4, 12).permute(0, 2, 1, 3).reshape(1, 8 * h, 8 * w, 3)
 
 
+class ProjectionGraph(nn.Module):
+    """An error of the picture on stride 8's linear functions of synthesis: half the slope of its square."""
+
+    def __init__(self, model: Codec) -> None:
+        super().__init__()
+        self.gather = Gather(model.synthesis.s8.weight.detach() / 255)
+
+    def forward(self, error: Tensor) -> Tensor:
+        h, w = (n // 8 for n in error.shape[1:3])
+        return self.gather(error, (h, w))
+
+
 def scale_tables(model: Codec) -> dict[str, np.ndarray]:
     """What `scales` of both networks are made of (`Model.analysis_scales`, `Model.synthesis_scales`).
 
     Returns:
         gain: (latents,) of analysis, without the quality's; knots: (PRECISION_KNOTS, N) of synthesis, at precisions
         from `precision_min` to 1, of latents (as logarithms) and of blocks; levels: (N,) the level whose precision
-        each depends on.
+        each depends on; filter_energy: (C,) sums of squares of stride 8's functions, pixels in 0..1.
     """
     s = model.synthesis
     gain = np.concatenate([g.detach().numpy().ravel() for g in model.gain])
@@ -314,11 +327,12 @@ def scale_tables(model: Codec) -> dict[str, np.ndarray]:
         "knots": knots,
         "levels": np.concatenate([np.full(t.shape[1], level, np.uint8) for level, t in splines]),
         "precision_min": np.float32(PRECISION_MIN),
+        "filter_energy": s.s8.weight.detach().square().sum((1, 2, 3)).numpy().astype(np.float32),
     }
 
 
 def export_float(model: Codec, folder: Path) -> dict[str, Path]:
-    """Both transforms as float32 ONNX with dynamic height and width; latents are channels-last."""
+    """All three as float32 ONNX with dynamic height and width; latents are channels-last."""
     c32, c16, c8 = model.config.latents
     grids = {"z32": (c32, 2), "z16": (c16, 4), "z8": (c8, 8)}
     latents = tuple(torch.zeros(1, s, s + s // 2, c) for c, s in grids.values())
@@ -336,6 +350,13 @@ def export_float(model: Codec, folder: Path) -> dict[str, Path]:
             [*grids, "scales"],
             ["image"],
             {n: {1: f"h{n[1:]}", 2: f"w{n[1:]}"} for n in grids},
+        ),
+        "projection": (
+            ProjectionGraph(model),
+            (torch.zeros(1, 64, 96, 3),),
+            ["error"],
+            ["projected"],
+            {"error": {1: "height", 2: "width"}},
         ),
     }
     paths = {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from layercast.bitstream import ContainerReader, read_index
+from layercast.demo import assets
 from layercast.media import PatternSource, VideoSource, open_sink, read_picture, write_picture
 
 
@@ -38,6 +39,23 @@ def test_a_picture_survives_encode_and_decode(run, photo, tmp_path):
     assert "1 frame, pairs, 4 layers" in out
     assert run("decode", tmp_path / "a.lcast", tmp_path / "back.png")[0] == 0
     assert np.array_equal(read_picture(tmp_path / "back.png"), read_picture(photo))
+
+
+def test_effort_goes_to_the_codec(run, tmp_path):
+    write_picture(tmp_path / "crop.png", read_picture(assets.path("kodim23.png"))[:96, 300:428])
+    sizes = []
+    for effort in (0, 1):
+        path = tmp_path / f"{effort}.lcast"
+        options = ["--quality", 0.9, "--effort", effort]
+        assert run("encode", tmp_path / "crop.png", path, "--codec", "hierarchical", *options)[0] == 0
+        assert run("decode", path, tmp_path / "back.png")[0] == 0
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < sizes[0]
+    code, _, err = run(
+        "encode", tmp_path / "crop.png", tmp_path / "a.lcast", "--codec", "pairs", "--effort", 1
+    )
+    assert code == 2
+    assert "no option effort" in err
 
 
 def test_fewer_layers_decode_to_a_coarser_picture(run, photo, tmp_path):

@@ -16,7 +16,7 @@ from PIL import Image
 
 import layercast
 from layercast.bitstream.types import PictureInfo
-from layercast.codecs.hierarchical import HierarchicalCodec
+from layercast.codecs.hierarchical import HierarchicalCodec, kernels
 from layercast.codecs.hierarchical.model import DEFAULT_ENTRY
 from layercast.codecs.hierarchical.streams import StreamCoder
 from layercast.codecs.hierarchical.walk import Walk
@@ -54,6 +54,59 @@ def test_more_quality_costs_more_and_looks_better(codec: HierarchicalCodec, phot
     assert values == sorted(values)
     assert sizes[2] > 3 * sizes[0]
     assert values[2] > 33
+
+
+@pytest.fixture(scope="module")
+def careful() -> HierarchicalCodec:
+    return HierarchicalCodec(threads=1, effort=1)
+
+
+@pytest.mark.parametrize("quality", [0.2, 0.7, 1.0])
+def test_effort_buys_what_training_was_for(
+    codec: HierarchicalCodec, careful: HierarchicalCodec, photo: NDArray[np.uint8], quality: float
+) -> None:
+    frames = [c.encode(photo, quality) for c in (codec, careful)]
+    weight = np.exp(codec.model.log_lambda_at(frames[0].picture.quality_index))
+    costs, sizes, values = [], [], []
+    for frame in frames:
+        picture = codec.decode(frame.layers, frame.picture)  # a decoder need not know
+        sizes.append(sum(map(len, frame.layers)))
+        values.append(psnr(picture, photo))
+        error = np.square(picture.astype(float) - photo).mean()
+        costs.append(8 * sizes[-1] / (photo.size / 3) + weight * error)
+    assert costs[1] < 0.998 * costs[0]
+    assert sizes[1] < sizes[0]
+    assert values[1] > values[0] + (0.1 if quality == 1 else -0.1)
+    until = next(i for i, layer in enumerate(codec.layer_table) if layer.name == "p2.c1")
+    assert frames[0].layers[:until] == frames[1].layers[:until]  # no earlier prefix changes
+    assert "refinement" in careful.stage_times
+    assert "refinement" not in codec.stage_times
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (33, 70), (5, 64, 3)])
+def test_effort_with_any_picture(careful: HierarchicalCodec, shape: tuple[int, ...]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    frame = careful.encode(picture, 0.8)
+    assert careful.decode(frame.layers, frame.picture).shape == shape
+
+
+def test_effort_without_anything_compiled(
+    careful: HierarchicalCodec, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime and NumPy choose nearly the same trits."""
+    frame = careful.encode(photo, 0.8)
+    monkeypatch.setattr(kernels, "_compiled", None)
+    plain = HierarchicalCodec(threads=1, optimise=False, effort=1).encode(photo, 0.8)
+    sizes = [sum(map(len, f.layers)) for f in (frame, plain)]
+    assert abs(sizes[1] / sizes[0] - 1) < 0.01
+    pictures = [careful.decode(f.layers, f.picture) for f in (frame, plain)]
+    assert abs(psnr(pictures[0], photo) - psnr(pictures[1], photo)) < 0.1
+
+
+def test_an_effort_that_there_is_not() -> None:
+    for effort in (2, -1, "most"):
+        with pytest.raises(ConfigError, match="effort"):
+            HierarchicalCodec(effort=effort)  # type: ignore[arg-type]
 
 
 def test_every_prefix_decodes_and_planes_add_quality(

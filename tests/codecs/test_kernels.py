@@ -246,3 +246,50 @@ def test_no_index_leaves_its_array() -> None:
     ):
         with pytest.raises(ValueError):
             bad()
+
+
+def moved(i: dict[str, Any], threads: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(len(i["at"]))
+    trits = rng.integers(-1, 2, N).astype(np.int8)
+    costs = rng.exponential(4, (KEYS, 3)).astype(np.float32)
+    costs[::7] = np.inf, 0, np.inf  # not coded
+    slope, curvature = rng.random((2, C)).astype(np.float32) * 20
+    projected = rng.normal(size=N).astype(np.float32)
+    before = trits.copy()
+    kernels.move_trits(projected, slope, curvature, costs, i["keys"], trits, threads)
+    assert np.abs(trits - before).max() == 1
+    assert np.abs(trits).max() == 1
+    assert not trits[i["keys"] % 7 == 0].any()
+
+    def cost(t: np.ndarray) -> np.ndarray:
+        pull, rise = projected * np.tile(slope, N // C), np.tile(curvature, N // C)
+        step = t.astype(float) - before
+        return step**2 * rise - step * pull + costs[i["keys"], t + 1]
+
+    coded = i["keys"] % 7 != 0
+    here = cost(trits)[coded]
+    for other in (-1, 0, 1):
+        reachable = (np.abs(other - before) <= 1)[coded]
+        assert (here <= cost(np.full(N, other))[coded] + 1e-3)[reachable].all()
+    return trits
+
+
+def test_trits_move_where_that_costs_less() -> None:
+    moved(inputs(5))
+
+
+@compiled
+def test_moves_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [moved(inputs(6), threads) for threads in (1, 3)]
+    monkeypatch.setattr(kernels, "_compiled", None)
+    for trits in found:
+        np.testing.assert_array_equal(trits, moved(inputs(6)))
+
+
+@compiled
+def test_moves_stay_inside() -> None:
+    one = np.zeros(1, np.float32)
+    costs = np.zeros((KEYS, 3), np.float32)
+    for keys, trits in ((np.array([KEYS], np.int16), 1), (np.zeros(1, np.int16), 2)):
+        with pytest.raises(ValueError):
+            kernels._compiled.move_trits(one, one, one, costs, keys, np.zeros(trits, np.int8), 1)

@@ -20,7 +20,6 @@ from layercast.bench.peers import JPEG, JPEG_QUALITIES, PEERS, measure_peer
 from layercast.bitstream import trim, unpack
 from layercast.cli.units import encode_unit
 from layercast.codecs.base import Codec, Timed
-from layercast.codecs.registry import get_codec
 from layercast.errors import ConfigError, MediaError
 from layercast.media.base import Image
 from layercast.media.pictures import read_picture
@@ -102,7 +101,7 @@ def _prefixes(layers: Iterable[int | str | None], total: int) -> list[int]:
 
 def main(
     images: str,
-    codec_name: str,
+    codec: Codec,
     qualities: Sequence[float],
     layers: Sequence[int | str | None],
     json_path: str | None = None,
@@ -112,12 +111,10 @@ def main(
 
     Raises:
         MediaError: no pictures there, or the rows cannot be written.
-        UnknownCodecError, MissingDependencyError: see get_codec.
         ConfigError: no picture is left by the asked numbers of layers.
     """
     paths = picture_files(images) if Path(images).is_dir() else [Path(images)]
     pictures = [(path.name, read_picture(path)) for path in paths]
-    codec = get_codec(codec_name)
     wanted = [*layers, None] if against_jpeg else layers
     measure(codec, "", pictures[0][1], qualities[0], [None])  # caches and tables are not what is measured
     jobs = [(name, image, quality) for quality in qualities for name, image in pictures]
@@ -126,7 +123,7 @@ def main(
         rows += measure(codec, name, image, quality, wanted)
     if not rows:
         raise ConfigError(
-            f"{codec_name} makes fewer layers than asked for", hint=f"see: layercast codecs {codec_name}"
+            f"{codec.name} makes fewer layers than asked for", hint=f"see: layercast codecs {codec.name}"
         )
     if json_path:
         write_rows(json_path, rows)
@@ -137,7 +134,7 @@ def main(
     for quality in qualities:
         for keep in sorted({row.layers for row in rows}):
             _print_mean(
-                codec_name, quality, keep, [r for r in rows if (r.quality, r.layers) == (quality, keep)]
+                codec.name, quality, keep, [r for r in rows if (r.quality, r.layers) == (quality, keep)]
             )
     points = {peer.name: [measure_peer(peer, image, peer.shown) for _, image in pictures] for peer in PEERS}
     for peer in PEERS:
@@ -149,7 +146,7 @@ def main(
         )
     _print_stages(codec, *pictures[0], qualities[-1])
     if against_jpeg:
-        _print_bd_rates(codec_name, rows, dict(pictures))
+        _print_bd_rates(codec.name, rows, dict(pictures))
     return 0
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from layercast.codecs.base import Codec
 
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([kKMG]?)")
 _FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
@@ -83,11 +87,34 @@ def add_command(
 
 
 def add_codec_options(parser: argparse.ArgumentParser) -> None:
-    """--codec and --quality, for commands that encode."""
+    """--codec, --quality and --effort, for commands that encode."""
     parser.add_argument(
         "--codec", metavar="NAME", help="see `layercast codecs`; the first there is the default"
     )
     parser.add_argument("--quality", type=quality, default=0.7, metavar="Q", help="0 to 1 (default 0.7)")
+    add_effort_option(parser)
+
+
+def add_effort_option(parser: argparse.ArgumentParser) -> None:
+    """--effort, see `chosen_codec`."""
+    parser.add_argument(
+        "--effort",
+        type=int,
+        metavar="N",
+        help="of the encoder: hierarchical's 1 takes half as long again and saves bits (default 0)",
+    )
+
+
+def chosen_codec(args: argparse.Namespace) -> Codec:
+    """The codec that --codec and --effort ask for.
+
+    Raises:
+        UnknownCodecError, MissingDependencyError, ConfigError: see `get_codec`.
+    """
+    from layercast.codecs.registry import default_codec, get_codec
+
+    options = {} if args.effort is None else {"effort": args.effort}
+    return get_codec(args.codec or default_codec(), **options)
 
 
 def add_frames_option(parser: argparse.ArgumentParser) -> None:

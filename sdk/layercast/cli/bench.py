@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from layercast.cli.arguments import Formatter, add_command, count, quality, rate, seconds
+from layercast.cli.arguments import (
+    Formatter,
+    add_command,
+    add_effort_option,
+    chosen_codec,
+    count,
+    quality,
+    rate,
+    seconds,
+)
 
 EXAMPLES = """\
   layercast bench entropy
@@ -32,6 +41,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     codec.add_argument("--images", required=True, metavar="DIR", help="a folder of pictures, or one picture")
     codec.add_argument("--codec", metavar="NAME", help="see `layercast codecs`")
     codec.add_argument("--quality", type=quality, nargs="+", default=[0.7], metavar="Q", help="default 0.7")
+    add_effort_option(codec)
     codec.add_argument(
         "--layers",
         type=_layers,
@@ -108,11 +118,10 @@ def run_relay(args: argparse.Namespace) -> int:
 
 def run_codec(args: argparse.Namespace) -> int:
     from layercast.bench.codec import main
-    from layercast.codecs.registry import default_codec
 
     return main(
         images=args.images,
-        codec_name=args.codec or default_codec(),
+        codec=chosen_codec(args),
         qualities=args.quality,
         layers=args.layers,
         json_path=args.json,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import itertools
 
-from layercast.cli.arguments import add_codec_options, add_command, add_frames_option
+from layercast.cli.arguments import add_codec_options, add_command, add_frames_option, chosen_codec
 
 EXAMPLES = """\
   layercast encode photo.png photo.lcast
-  layercast encode holiday/ holiday.lcast --quality 0.9
+  layercast encode holiday/ holiday.lcast --quality 0.9 --effort 1
   layercast encode clip.mp4 clip.lcast --codec dct
   layercast encode camera:/dev/video0 now.lcast --frames 100    (or until Ctrl-C: the file is complete)"""
 
@@ -27,12 +27,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     from layercast.bitstream import ContainerWriter
     from layercast.cli.units import encode_unit
-    from layercast.codecs.registry import default_codec, get_codec
     from layercast.media import open_source
     from layercast.media.progress import progress
     from layercast.transport.sender import describe
 
-    codec = get_codec(args.codec or default_codec())
+    codec = chosen_codec(args)
     frames = coded_bytes = pixels = 0
     with open_source(args.source) as source:
         description = describe(codec, source.frame_rate)

@@ -6,7 +6,14 @@ import argparse
 import itertools
 from typing import TYPE_CHECKING
 
-from layercast.cli.arguments import add_codec_options, add_command, add_frames_option, rate, seconds
+from layercast.cli.arguments import (
+    add_codec_options,
+    add_command,
+    add_frames_option,
+    chosen_codec,
+    rate,
+    seconds,
+)
 from layercast.cli.settings import add_settings, credentials, credentials_settings, resolve
 
 if TYPE_CHECKING:
@@ -69,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _send_pictures(args: argparse.Namespace, status: StatusLine) -> BlockingSender:
-    from layercast.codecs.registry import default_codec
     from layercast.media import CameraSource, open_source
     from layercast.transport.blocking import BlockingSender
 
@@ -78,7 +84,7 @@ def _send_pictures(args: argparse.Namespace, status: StatusLine) -> BlockingSend
         BlockingSender(
             args.to,
             args.stream,
-            codec=args.codec or default_codec(),
+            codec=chosen_codec(args),
             quality=args.quality,
             frame_rate=source.frame_rate,
             give_up_after_s=args.give_up_after,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from layercast.codecs.base import Codec
 from layercast.errors import ConfigError, MissingDependencyError, UnknownCodecError
@@ -44,9 +45,10 @@ def get_codec(name: str, **options: Any) -> Codec:
     Raises:
         UnknownCodecError: no codec of that name.
         MissingDependencyError: the codec needs packages that are not installed.
+        ConfigError: the codec has no such option, or the option no such value.
     """
     if name in _REGISTERED:
-        return _REGISTERED[name](**options)
+        return _made(name, _REGISTERED[name], options)
     try:
         module_name, attribute = _BUILTIN[name].split(":")
     except KeyError:
@@ -62,4 +64,15 @@ def get_codec(name: str, **options: Any) -> Codec:
             f"codec {name!r} needs the package {error.name!r}",
             hint='install it with: pip install "layercast[codec]"',
         ) from error
-    return cast(Codec, getattr(module, attribute)(**options))
+    return _made(name, getattr(module, attribute), options)
+
+
+def _made(name: str, factory: Callable[..., Codec], options: dict[str, Any]) -> Codec:
+    taken = inspect.signature(factory).parameters
+    unknown = sorted(options.keys() - taken.keys())
+    if unknown and all(p.kind is not p.VAR_KEYWORD for p in taken.values()):
+        raise ConfigError(
+            f"codec {name!r} has no option {', '.join(unknown)}",
+            hint=f"it takes: {', '.join(taken) or 'none'}",
+        )
+    return factory(**options)

@@ -15,6 +15,7 @@ STAGES = {
     "analysis": "pixels to latents",
     "prior": "the distribution of every symbol from what is known, and the order of coding",
     "choice": "latents to symbols: rounding, and what is not worth its bits",
+    "refinement": "symbols chosen anew by what is wrong with the decoded picture, where more effort is asked for",
     "entropy": "symbols to bytes and back, or the wait for the thread that does it",
     "gains": "what each layer is worth in dB, for the relay",
     "synthesis": "latents to pixels",

@@ -557,6 +557,53 @@ static PyObject *learn(PyObject *self, PyObject *args)
     return finish(b, 7, checked, inside);
 }
 
+static int some_move_trits(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const int channels = loop->channels[0];
+    const float *slope = b[1].buf, *curvature = b[2].buf, *costs = b[3].buf;
+    const float *projected = (const float *)b[0].buf + begin * channels;
+    const int16_t *keys = (const int16_t *)b[4].buf + begin * channels;
+    int8_t *trits = (int8_t *)b[5].buf + begin * channels;
+    if (!are_keys(keys, (end - begin) * channels))
+        return 0;
+    for (Py_ssize_t p = begin; p < end; p++, projected += channels, keys += channels, trits += channels)
+        for (int c = 0; c < channels; c++) {
+            const float *cost = costs + 3 * keys[c];
+            const int trit = trits[c] < 0 ? -1 : trits[c] > 0;
+            const float pull = slope[c] * projected[c], now = cost[trit + 1];
+            const float up = trit < 1 ? (curvature[c] - pull) + (cost[trit + 2] - now) : 0;
+            const float down = trit > -1 ? (curvature[c] + pull) + (cost[trit] - now) : 0;
+            if (up < 0 && !(down < up))
+                trits[c]++;
+            else if (down < 0)
+                trits[c]--;
+        }
+    return 1;
+}
+
+static PyObject *move_trits(PyObject *self, PyObject *args)
+{
+    Py_buffer b[6];
+    int threads;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &threads))
+        return NULL;
+    const Py_ssize_t n = b[5].len, channels = b[1].len / 4;
+    int inside = channels > 0 && channels <= CHUNK && n % channels == 0;
+    const int checked = fits(&b[0], n, 4, "projected") && fits(&b[1], channels, 4, "slope") &&
+                        fits(&b[2], channels, 4, "curvature") && fits(&b[3], 3 * KEYS, 4, "costs") &&
+                        fits(&b[4], n, 2, "keys");
+    if (checked && inside) {
+        Loop loop = {.some = some_move_trits, .n = n / channels, .chunk = CHUNK / channels, .b = b};
+        loop.channels[0] = (int)channels;
+        Py_BEGIN_ALLOW_THREADS
+        inside = in_chunks(&loop, threads);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 6, checked, inside);
+}
+
 static int some_digits(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
 {
     const float *restrict latents = loop->b[0].buf;
@@ -797,7 +844,7 @@ static PyMethodDef methods[] = {
     {"place", place, METH_VARARGS, NULL},       {"base_keys", base_keys, METH_VARARGS, NULL},
     {"row_keys", row_keys, METH_VARARGS, NULL}, {"add_trits", add_trits, METH_VARARGS, NULL},
     {"part_quarters", part_quarters, METH_VARARGS, NULL}, {"scaled", scaled, METH_VARARGS, NULL},
-    {"part_symbols", part_symbols, METH_VARARGS, NULL},
+    {"part_symbols", part_symbols, METH_VARARGS, NULL},   {"move_trits", move_trits, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};

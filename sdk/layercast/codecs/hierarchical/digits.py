@@ -1,7 +1,8 @@
 """An encoder's symbols: the nearest integers, as balanced ternary digits.
 
-Weighing bits against error here (rate-distortion optimised quantisation) gains nothing: analysis was trained on the
-rate and has done it already. docs/codecs.md has the measurement.
+Weighing bits against the distance from a latent here (rate-distortion optimised quantisation) gains nothing: analysis
+was trained on the rate and has done it already. Weighing them against what is wrong with the decoded picture does:
+`refine.py`. docs/codecs.md has the measurements.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ class Digits:
         for level, values in enumerate([top - walk.mean * np.float32(MEAN_UNIT), *others]):
             nines, threes, ones = (walk.level(plane, level) for plane in self._planes)
             kernels.digits(values, LIMIT, (nines, threes, ones), walk.threads)
+
+    @property
+    def last(self) -> NDArray[np.int8]:
+        """The last plane's trits, of all levels, flat; they may be changed until they are coded."""
+        return self._planes[2]
 
     def symbols(self) -> NDArray[np.int32]:
         """Symbols of the layer that the walk's `keys` has just described, (N,) int32."""

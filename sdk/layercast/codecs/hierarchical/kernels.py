@@ -192,6 +192,39 @@ def digits(latents: NDArray[np.float32], limit: int, out: Digits, threads: int =
     out[0][:], out[1][:], out[2][:] = ninths, thirds - 3 * ninths, whole - 3 * thirds
 
 
+def move_trits(
+    projected: NDArray[np.float32],
+    slope: NDArray[np.float32],
+    curvature: NDArray[np.float32],
+    costs: NDArray[np.float32],
+    keys: NDArray[np.int16],
+    trits: NDArray[np.int8],
+    threads: int = 1,
+) -> None:
+    """Move each trit (N,) by 1, where one that is -1, 0 or 1 then costs less: curvature - slope * projected for +1,
+    curvature + slope * projected for -1, and what its key's row asks for more.
+
+    Args:
+        projected: (N,); slope, curvature: (channels,).
+        costs: (KEYS, 3) of trits -1, 0, +1.
+        keys: (N,).
+    """
+    if _compiled:
+        _compiled.move_trits(projected, slope, curvature, costs, keys, trits, threads)
+        return
+    pull = (projected.reshape(-1, len(slope)) * slope).ravel()
+    rise = np.tile(curvature, len(pull) // len(curvature))
+    now, moves = costs[keys, trits + np.int8(1)], np.zeros_like(trits)
+    least = np.zeros_like(pull)
+    for move in (1, -1):
+        ahead = np.clip(trits + np.int8(move), -1, 1)
+        with np.errstate(invalid="ignore"):  # what is not coded
+            change = (rise - move * pull) + (costs[keys, ahead + np.int8(1)] - now)
+        better = (ahead != trits) & (change < least)
+        least[better], moves[better] = change[better], move
+    trits += moves
+
+
 def squares(
     values: NDArray[np.float32], channels: int, step: int, threads: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

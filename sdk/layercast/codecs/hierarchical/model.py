@@ -30,7 +30,7 @@ DEFAULT_ENTRY = "hierarchical-1"
 
 GROUP_LETTERS = "abcdefgh"
 
-FORMAT = 7
+FORMAT = 8
 """Version of the entry's layout; a newer one needs a newer layercast."""
 
 TRANSFORMS = ("analysis", "synthesis")
@@ -113,6 +113,7 @@ class Model:
         self.rankings = tuple(Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"]) for p in (1, 2))
         self.surprise = surprises(self.trit_tables)
         self._scales = self.files.arrays("transforms.npz")
+        self.filter_energy: NDArray[np.float32] = self._scales["filter_energy"]
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION, STREAMS_VERSION]))
         for name in (*(f"{n}.onnx" for n in self.prior_networks), "tables.npz", "base.cdf", "trits.cdf"):
             digest.update(self.files.read(name))
@@ -134,6 +135,11 @@ class Model:
     @cached_property
     def synthesis(self) -> Session | ProgramNetwork:
         return self._transform("synthesis")
+
+    @cached_property
+    def projection(self) -> Session | ProgramNetwork:
+        """Errors of a picture on stride 8's functions, which only an encoder that refines needs."""
+        return self._transform("projection")
 
     def _transform(self, name: str) -> Session | ProgramNetwork:
         return load_network(self.files.read(f"{name}.onnx"), name, self.options, exact=False)
@@ -161,9 +167,12 @@ class Model:
 
     def log_gain(self, quality_index: int) -> float:
         """log(1 / final step) for pixels in 0..1."""
+        return math.log(255.0) - 0.5 * (math.log(self.step_energy) - self.log_lambda_at(quality_index))
+
+    def log_lambda_at(self, quality_index: int) -> float:
+        """Logarithm of lambda: bits per pixel + lambda * 255**2 * MSE, pixels in 0..1, is what was trained for."""
         low, high = self.log_lambda
-        log_lambda = low + quality_index / 255 * (high - low)
-        return math.log(255.0) - 0.5 * (math.log(self.step_energy) - log_lambda)
+        return low + quality_index / 255 * (high - low)
 
     @property
     def plane_quality(self) -> float:

@@ -159,6 +159,22 @@ class Walk:
         keys, tables = self.keys()
         return keys & (ROW_MIRROR - 1), tables
 
+    @property
+    def at_last_classes(self) -> bool:
+        """Whether the layer that `keys` described is stride 8's first of the last plane."""
+        return self._open and self._steps[self.layer] == (len(STEPS) - 1, 1)
+
+    def keys_of(self, level: int) -> NDArray[np.int16]:
+        """Row keys of a level's trits in the present plane, flat."""
+        return self.level(self._keys, level)
+
+    def completed(self, trits: NDArray[np.int8]) -> list[NDArray[np.float32]]:
+        """What a receiver will know when these trits, flat, have completed the last plane: latents in final steps per
+        level."""
+        latents = kernels.scaled(self.value + trits, 1, self.threads)
+        latents[: self.bounds[1]] += self.mean * np.float32(MEAN_UNIT)
+        return self.levels(latents)
+
     def symbols_of(self, digits: NDArray[Any]) -> NDArray[np.int32]:
         """Symbols of the layer that `keys` described; digits: of its plane, flat."""
         if self.layer >= self.parts:
