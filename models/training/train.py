@@ -13,7 +13,8 @@ exact prior learns plane 0 on noisy and planes 1-2 on hard symbols, from detache
 
 `--transforms` trains analysis, synthesis and the direct prior alone, on whole samples: a codec without planes. When
 analysis has been trained, `--prior` trains the exact prior alone, from latents that are computed once, four times as
-fast; `--finish` trains synthesis alone, in int8, on pictures that are cut where the exact prior's order has it.
+fast; `--finish` trains synthesis alone, in int8, on pictures that are cut where the exact prior's order has it;
+`--analysis` trains analysis alone, for synthesis as that has become.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ TRAINED = {
     "transforms": ("analysis", "synthesis", "gain", "direct"),
     "prior": ("base", "plane1", "plane2"),
     "finish": ("synthesis",),
+    "analysis": ("analysis",),
 }
 """Parts that a run of one of these kinds trains; the others stand still."""
 
@@ -75,6 +77,7 @@ KINDS = {
     "transforms": "transforms and direct prior",
     "prior": "exact prior",
     "finish": "synthesis, in int8",
+    "analysis": "analysis",
 }
 """What the ledger calls them."""
 
@@ -117,6 +120,7 @@ def arguments() -> argparse.Namespace:
     )
     kind.add_argument("--prior", action="store_true", help="train the exact prior only, see above")
     kind.add_argument("--finish", action="store_true", help="train synthesis only, see above")
+    kind.add_argument("--analysis", action="store_true", help="train analysis only, see above")
     ap.add_argument("--held", type=int, default=2400, help="crops whose latents `--prior` holds")
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     ap.add_argument(
@@ -178,8 +182,10 @@ class Run:
                 self.model.requires_grad_(False)
                 for part in parts:
                     getattr(self.model, part).requires_grad_(True)
-        if o.finish:
+        if o.finish or o.analysis:
             set_int8(self.model.synthesis, True)
+        if o.analysis:
+            self.model.synthesis.eval()  # its ranges stand still, too
         self.average = copy.deepcopy(self.model)
         for part in (self.model.analysis, self.model.synthesis, self.model.direct):
             part.mixed = o.mixed
@@ -234,7 +240,7 @@ class Run:
         )
         for group in (*self.muon.param_groups, *self.adam.param_groups):
             group["lr"] = group["peak"] * factor
-        exact = progress >= o.exact_from or o.finish
+        exact = progress >= o.exact_from or o.finish or o.analysis
         if exact != self.model.exact:
             self.model.set_exact(exact)
             self.average.set_exact(exact)
@@ -245,7 +251,8 @@ class Run:
         if isinstance(data, Latents):
             terms, pixels = self.prior_terms(data)
         else:
-            terms, pixels = self.transform_terms(data) if self.o.transforms else self.terms(data)
+            whole = self.o.transforms or self.o.analysis
+            terms, pixels = self.transform_terms(data) if whole else self.terms(data)
         loss = 3 * sum(terms.values(), torch.zeros(()))
         self.muon.zero_grad()
         self.adam.zero_grad()
@@ -265,7 +272,7 @@ class Run:
         return {"loss": loss.item(), **{name: 3 * term.item() for name, term in terms.items()}}
 
     def transform_terms(self, data: Photographs) -> tuple[dict[str, Tensor], int]:
-        """Parts of the loss of the transforms and the direct prior, and the pixels that they stand for."""
+        """Parts of the loss of whole pictures without planes, and the pixels that they stand for."""
         x = data.batch(self.o.batch)
         q = torch.rand(len(x), device=self.o.device)
         picture, bits = self.model.whole(x, q)

@@ -83,6 +83,16 @@ def test_effort_buys_what_training_was_for(
     assert "refinement" not in codec.stage_times
 
 
+def test_more_effort_buys_more(
+    codec: HierarchicalCodec, careful: HierarchicalCodec, photo: NDArray[np.uint8]
+) -> None:
+    more = HierarchicalCodec(threads=1, effort=3)
+    frames = [c.encode(photo, 1.0) for c in (careful, more)]
+    values = [psnr(codec.decode(f.layers, f.picture), photo) for f in frames]
+    assert values[1] > values[0] + 0.02
+    assert more.stage_times["refinement"] > careful.stage_times["refinement"]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (33, 70), (5, 64, 3)])
 def test_effort_with_any_picture(careful: HierarchicalCodec, shape: tuple[int, ...]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
@@ -104,7 +114,7 @@ def test_effort_without_anything_compiled(
 
 
 def test_an_effort_that_there_is_not() -> None:
-    for effort in (2, -1, "most"):
+    for effort in (4, -1, "most"):
         with pytest.raises(ConfigError, match="effort"):
             HierarchicalCodec(effort=effort)  # type: ignore[arg-type]
 

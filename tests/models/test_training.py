@@ -334,6 +334,17 @@ def test_a_run_of_the_transforms_alone_needs_no_planes(
     assert moved == set(TRAINED["transforms"])
 
 
+def test_a_run_of_analysis_alone_moves_nothing_else(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = Run(options(tmp_path, analysis=True), SMALL)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    data = Photographs(tmp_path / "photos", 64, seed=0)
+    for progress in (0.0, 0.2):
+        assert np.isfinite(run.one_step(data, progress)["loss"])
+    moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == set(TRAINED["analysis"]) == {"analysis"}
+
+
 def test_a_run_of_the_prior_alone_moves_nothing_else(tmp_path: Path) -> None:
     torch.manual_seed(0)
     run = Run(options(tmp_path, prior=True), SMALL)
@@ -415,6 +426,7 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
         "units": [],
         "mixed": False,
         "finish": False,
+        "analysis": False,
         "prior": False,
         "transforms": False,
     }

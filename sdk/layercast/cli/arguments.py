@@ -101,7 +101,7 @@ def add_effort_option(parser: argparse.ArgumentParser) -> None:
         "--effort",
         type=int,
         metavar="N",
-        help="of the encoder: hierarchical's 1 takes half as long again and saves bits (default 0)",
+        help="of the encoder: hierarchical takes half as long again for each and saves bits, up to 3 (default 0)",
     )
 
 

@@ -32,7 +32,7 @@ class Refiner:
         self._costs = trit_costs(model)
 
     def refine(self, image: NDArray[np.uint8], walk: Walk, digits: Digits) -> None:
-        """Change the last plane's trits in `digits`.
+        """Look once, and change the last plane's trits in `digits`.
 
         Args:
             image: (H, W, 3) RGB, H and W multiples of 32.
