@@ -269,10 +269,103 @@ static void count_part(void *context, int64_t part)
     }
 }
 
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+
+/* Of 8 lanes, by which of them are wanted: those first, as indices of int32 and as bytes of int16. */
+static uint8_t FIRST_LANES[256][8], FIRST_SHORTS[256][16];
+
+static void make_lanes(void)
+{
+    for (int wanted = 0; wanted < 256; wanted++)
+        for (int lane = 0, to = 0; lane < 8; lane++)
+            if (wanted >> lane & 1) {
+                FIRST_LANES[wanted][to] = (uint8_t)lane;
+                FIRST_SHORTS[wanted][2 * to] = (uint8_t)(2 * lane);
+                FIRST_SHORTS[wanted][2 * to++ + 1] = (uint8_t)(2 * lane + 1);
+            }
+}
+
+/* `place_part`, eight symbols at a time, for as many classes as have registers: one by one, each waits for its class's
+next place, which is known when the last one has been put. A third of the time. */
+#define FEW 4
+#define EIGHT 8
+
+__attribute__((target("avx2,popcnt"))) static void place_by_eight(Ranking *r, int64_t part)
+{
+    Py_ssize_t next[FEW], most[FEW]; /* from where eight at a time would reach into what is others' */
+    for (int g = 0; g < r->count; g++) {
+        next[g] = r->next[part][g];
+        most[g] = next[g] + r->sizes[part][g] - EIGHT;
+    }
+    const Py_ssize_t end = part_begin(r, part + 1);
+    Py_ssize_t i = part_begin(r, part);
+    for (; end - i >= EIGHT; i += EIGHT) {
+        const int16_t *keys = r->keys + i;
+        uint64_t classes = 0;
+#pragma GCC unroll 8
+        for (int k = 0; k < EIGHT; k++)
+            classes |= (uint64_t)r->classes[keys[k]] << 8 * k;
+        if (classes == UINT64_MAX) /* none in any */
+            continue;
+        const __m128i these = _mm_loadu_si128((const __m128i *)keys), of = _mm_cvtsi64_si128((long long)classes);
+        const __m256i places = _mm256_add_epi32(_mm256_set1_epi32((int)i), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        for (int g = 0; g < r->count; g++) {
+            const unsigned wanted =
+                (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(of, _mm_set1_epi8((char)g))) & 0xff;
+            if (next[g] > most[g]) {
+                for (unsigned left = wanted; left; left &= left - 1, next[g]++) {
+                    const int k = __builtin_ctz(left);
+                    r->at[next[g]] = (int32_t)(i + k);
+                    r->by_class[next[g]] = keys[k];
+                }
+                continue;
+            }
+            const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)FIRST_LANES[wanted]));
+            const __m128i bytes = _mm_loadu_si128((const __m128i *)FIRST_SHORTS[wanted]);
+            _mm256_storeu_si256((__m256i *)(r->at + next[g]), _mm256_permutevar8x32_epi32(places, lanes));
+            _mm_storeu_si128((__m128i *)(r->by_class + next[g]), _mm_shuffle_epi8(these, bytes));
+            next[g] += __builtin_popcount(wanted);
+        }
+    }
+    for (; i < end; i++) {
+        const uint8_t g = r->classes[r->keys[i]];
+        if (g < r->count) {
+            r->at[next[g]] = (int32_t)i;
+            r->by_class[next[g]++] = r->keys[i];
+        }
+    }
+}
+
+static int places_by_eight(const Ranking *r)
+{
+    return r->count <= FEW && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+}
+#else
+static void make_lanes(void)
+{
+}
+
+static void place_by_eight(Ranking *r, int64_t part)
+{
+    (void)r, (void)part;
+}
+
+static int places_by_eight(const Ranking *r)
+{
+    (void)r;
+    return 0;
+}
+#endif
+
 /* A part's symbols to their classes. */
 static void place_part(void *context, int64_t part)
 {
     Ranking *r = context;
+    if (places_by_eight(r)) {
+        place_by_eight(r, part);
+        return;
+    }
     /* What is in no class is written as well, to one place that stays, behind everything. */
     Py_ssize_t to_next[256], step[256];
     for (int g = 0; g < 256; g++) {
@@ -851,6 +944,7 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, 
 
 PyMODINIT_FUNC PyInit__kernels(void)
 {
+    make_lanes();
     PyObject *made = PyModule_Create(&module);
     if (made && PyModule_AddIntConstant(made, "MAX_PARTS", MAX_PARTS))
         Py_CLEAR(made);
