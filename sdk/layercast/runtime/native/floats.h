@@ -39,23 +39,27 @@ channels, row, column and channel. */
 TARGET_FMA static void filter(const Operation *op, uint8_t *scratch, int64_t y)
 {
     const Tensor *from = &op->from[0];
-    const float *w = (const float *)(intptr_t)op->weights, *bias = (const float *)(intptr_t)op->bias;
-    uint8_t *to = row_of(&op->to, scratch, y);
-    for (int64_t n = 0; n < op->to.channels; n += WIDTH, w += SIDE * SIDE * WIDTH) {
-        const uint8_t *rows[SIDE];
-        uint8_t *out = to + n * (int64_t)sizeof(float);
-        for (int i = 0; i < SIDE; i++)
-            rows[i] = row_of(from, scratch, y + i - REACH) - REACH * from->pixel + n * (int64_t)sizeof(float);
-        int64_t left = op->columns;
-        for (; left >= 8; left -= 8, out += 8 * op->to.pixel) { /* sums that do not wait for each other */
-            filter_tile(8, op, rows, w, bias + n, out, op->to.channels - n);
+    const int64_t pixel = from->pixel, to_pixel = op->to.pixel, most = in_first_cache(from);
+    for (int64_t begin = 0, end; begin < op->columns; begin = end) {
+        end = op->columns - begin < most ? op->columns : begin + most;
+        const float *w = (const float *)(intptr_t)op->weights, *bias = (const float *)(intptr_t)op->bias;
+        for (int64_t n = 0; n < op->to.channels; n += WIDTH, w += SIDE * SIDE * WIDTH) {
+            const int64_t bytes = n * (int64_t)sizeof(float), left = op->to.channels - n;
+            const uint8_t *rows[SIDE];
+            uint8_t *to = row_of(&op->to, scratch, y) + begin * to_pixel + bytes;
             for (int i = 0; i < SIDE; i++)
-                rows[i] += 8 * from->pixel;
-        }
-        for (; left; left--, out += op->to.pixel) {
-            filter_tile(1, op, rows, w, bias + n, out, op->to.channels - n);
-            for (int i = 0; i < SIDE; i++)
-                rows[i] += from->pixel;
+                rows[i] = row_of(from, scratch, y + i - REACH) + (begin - REACH) * pixel + bytes;
+            int64_t x = begin;
+            for (; x + 8 <= end; x += 8, to += 8 * to_pixel) { /* sums that do not wait for each other */
+                filter_tile(8, op, rows, w, bias + n, to, left);
+                for (int i = 0; i < SIDE; i++)
+                    rows[i] += 8 * pixel;
+            }
+            for (; x < end; x++, to += to_pixel) {
+                filter_tile(1, op, rows, w, bias + n, to, left);
+                for (int i = 0; i < SIDE; i++)
+                    rows[i] += pixel;
+            }
         }
     }
 }

@@ -182,7 +182,8 @@ EVERYWHERE(vnni, TARGET_VNNI)
 
 #define SIDE 5
 #define REACH 2
-#define PAIRS 3 /* of a filter's rows: two, two and the last with nothing */
+#define PAIRS 3        /* of a filter's rows: two, two and the last with nothing */
+#define FILTERED 16384 /* bytes: half of the first cache */
 
 /* 16 channels of m positions of a 5x5 filter: y = clip(round((sum of w x + bias) * scale) + zero).
 
@@ -225,28 +226,40 @@ INLINE_AVX2 void depthwise_tile(int m, const Operation *op, const uint8_t *const
     }
 }
 
+/* Positions whose five rows of all channels stay in the first cache while one group of channels after the other
+reads them: a whole row of a picture does not, and is fetched from the next cache for each. */
+static int64_t in_first_cache(const Tensor *from)
+{
+    const int64_t fit = FILTERED / (SIDE * from->pixel) - 2 * REACH;
+    return fit < 8 ? 8 : fit / 8 * 8;
+}
+
 /* The source has two rows and columns of its zero on each side, and channels to a multiple of 16. */
 TARGET_AVX2 static void depthwise(const Operation *op, uint8_t *scratch, int64_t y)
 {
     const Tensor *from = &op->from[0];
-    const int16_t *w = (const int16_t *)(intptr_t)op->weights;
-    const int32_t *bias = (const int32_t *)(intptr_t)op->bias;
-    const float *scale = (const float *)(intptr_t)op->scale;
-    uint8_t *to = row_of(&op->to, scratch, y);
-    for (int64_t n = 0; n < op->to.channels; n += LANES, w += PAIRS * SIDE * 2 * LANES) {
-        const uint8_t *rows[SIDE];
-        for (int i = 0; i < SIDE; i++)
-            rows[i] = row_of(from, scratch, y + i - REACH) - REACH * from->pixel + n;
-        int64_t x = 0;
-        for (; x + 4 <= op->columns; x += 4) {
-            depthwise_tile(4, op, rows, w, bias + n, scale + n, to + x * op->to.pixel + n, op->to.pixel - n);
+    const int64_t pixel = from->pixel, to_pixel = op->to.pixel, most = in_first_cache(from);
+    for (int64_t begin = 0, end; begin < op->columns; begin = end) {
+        end = op->columns - begin < most ? op->columns : begin + most;
+        const int16_t *w = (const int16_t *)(intptr_t)op->weights;
+        const int32_t *bias = (const int32_t *)(intptr_t)op->bias;
+        const float *scale = (const float *)(intptr_t)op->scale;
+        for (int64_t n = 0; n < op->to.channels; n += LANES, w += PAIRS * SIDE * 2 * LANES) {
+            const uint8_t *rows[SIDE];
+            uint8_t *to = row_of(&op->to, scratch, y) + begin * to_pixel + n;
             for (int i = 0; i < SIDE; i++)
-                rows[i] += 4 * from->pixel;
-        }
-        for (; x < op->columns; x++) {
-            depthwise_tile(1, op, rows, w, bias + n, scale + n, to + x * op->to.pixel + n, op->to.pixel - n);
-            for (int i = 0; i < SIDE; i++)
-                rows[i] += from->pixel;
+                rows[i] = row_of(from, scratch, y + i - REACH) + (begin - REACH) * pixel + n;
+            int64_t x = begin;
+            for (; x + 4 <= end; x += 4, to += 4 * to_pixel) {
+                depthwise_tile(4, op, rows, w, bias + n, scale + n, to, to_pixel - n);
+                for (int i = 0; i < SIDE; i++)
+                    rows[i] += 4 * pixel;
+            }
+            for (; x < end; x++, to += to_pixel) {
+                depthwise_tile(1, op, rows, w, bias + n, scale + n, to, to_pixel - n);
+                for (int i = 0; i < SIDE; i++)
+                    rows[i] += pixel;
+            }
         }
     }
 }
