@@ -25,7 +25,7 @@ from models.hierarchical.transforms import Block
 def revive(block: Block, dead: Tensor) -> None:
     """Fresh weights for the dead (bool, (hidden,)) units of a block; its filters too, if all are dead."""
     channels = block.dw.in_channels
-    fresh = Block(channels, False)
+    fresh = Block(channels, False, hidden=len(dead))
     if bool(dead.all()):
         block.dw.load_state_dict(fresh.dw.state_dict())
     block.a.weight[dead], block.a.bias[dead] = fresh.a.weight[dead], fresh.a.bias[dead]

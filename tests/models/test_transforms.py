@@ -97,13 +97,14 @@ def test_what_no_picture_switches_on_is_left_out(tmp_path: Path) -> None:
     torch.testing.assert_close(a, b, rtol=0, atol=1)
 
 
+@pytest.mark.parametrize("hidden", [24, 7])
 @torch.no_grad()
-def test_a_dead_block_gets_a_new_start() -> None:
+def test_a_dead_block_gets_a_new_start(hidden: int) -> None:
     torch.manual_seed(7)
-    block, x = Block(12, False), torch.randn(1, 12, 9, 9)
+    block, x = Block(12, False, hidden=hidden), torch.randn(1, 12, 9, 9)
     block.a.bias[:] = -100
     before = block(x)
-    revive(block, torch.ones(24, dtype=torch.bool))
+    revive(block, torch.ones(hidden, dtype=torch.bool))
     torch.testing.assert_close(block(x), before)  # it goes on from where it was
     with torch.enable_grad():
         block(x).square().sum().backward()
