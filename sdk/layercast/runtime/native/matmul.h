@@ -12,8 +12,8 @@ bits per pixel, a picture full of detail) to nine in ten (0.3). */
 
 #ifndef SHORTS
 #define SHORTS 4096 /* inputs of the positions that are scaled together: a quarter of the first cache */
-#define TILE 12 /* sums, which with what they are made of fill the 16 registers */
-#define SIX 6   /* positions of a tile whose inputs may be listed */
+#define TILE 12     /* sums, which with what they are made of fill the 16 registers */
+#define SIX 6       /* positions of a tile whose inputs may be listed */
 
 /* Largest |x| of n floats, and `least`. */
 INLINE_AVX2 float largest(const uint8_t *x, int64_t n, float least)

@@ -100,7 +100,6 @@ static inline float *floats(uint8_t *x)
     return (float *)(void *)x;
 }
 
-
 /* 16 channels, or the first n and what is between them and the next multiple of 4. */
 INLINE_AVX2 __m128i load(const uint8_t *x, int64_t n)
 {
@@ -380,9 +379,9 @@ static void shuffle(const Operation *op, uint8_t *scratch, int64_t y)
 
 #define EACH_ROW(set)                                                                                                  \
     {                                                                                                                  \
-        [POINTWISE] = pointwise_##set, [POINTWISE_FLOATS] = pointwise_##set, [MATMUL] = matmul_##set,                   \
+        [POINTWISE] = pointwise_##set, [POINTWISE_FLOATS] = pointwise_##set, [MATMUL] = matmul_##set,                  \
         [DEPTHWISE] = depthwise, [SCALE] = scale_row, [ADD] = add, [MULTIPLY] = multiply, [CLIP] = clip,               \
-        [COPY] = copy, [SHUFFLE] = shuffle, [FILTER] = filter, [WEIGH] = weigh,                                       \
+        [COPY] = copy, [SHUFFLE] = shuffle, [FILTER] = filter, [WEIGH] = weigh,                                        \
         [QUANTISE] = quantise, [TO_BYTES] = to_bytes, [TO_FLOATS] = to_floats, [COPY_FLOATS] = copy_floats,            \
     }
 
