@@ -112,7 +112,7 @@ def main() -> int:
         stored = None
     anchor = jpeg_curve(chosen) if stored is None else stored["jpeg_420"]
     found: list[Row] = []
-    for name, codec in ours.available().items():
+    for name, codec in ours.available(ours.every()).items():
         found += measure(name, codec, chosen, anchor)
     if args.update or stored is None:
         path = results.save("guard", "quick", found, **chosen.about, jpeg_420=anchor)

@@ -31,6 +31,11 @@ class Prefix:
     picture: Picture
 
 
+def every() -> list[str]:
+    """Names of all registered codecs, and of those of EFFORTS."""
+    return [*codec_names(), *EFFORTS]
+
+
 def made(name: str, **options: Any) -> Codec:
     """A codec by its registered name, or "NAME effort N"."""
     name, _, effort = name.partition(" effort ")

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import ours, pictures, results
 from benchmarks.peers import JPEG_PLAIN, PEERS, Peer, library_versions
 from benchmarks.pictures import Picture, PictureSet
-from layercast import Codec, codec_names
+from layercast import Codec
 from layercast.bench.metrics import ms_ssim, psnr
 
 
@@ -107,11 +107,7 @@ def main() -> None:
     part = f"rd/{chosen.name}"
     with ours.workers() as workers:
         measure_peers(workers, chosen, part, again=args.peers == "again")
-        for name, codec in (
-            ours.available(args.codec or [*codec_names(), *ours.EFFORTS]).items()
-            if args.peers != "only"
-            else ()
-        ):
+        for name, codec in ours.available(args.codec or ours.every()).items() if args.peers != "only" else ():
             print(f"measuring layercast {name}", flush=True)
             results.save(
                 part,

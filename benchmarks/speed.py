@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import mbt2018, ours, pictures, results
 from benchmarks.peers import AVIF_FAST, JPEG2000, JPEG_420, JPEGXL, WEBP, Peer, library_versions
 from benchmarks.pictures import Picture
-from layercast import Codec, codec_names
+from layercast import Codec
 from layercast.bench.metrics import psnr
 from layercast.codecs.base import Timed
 
@@ -200,7 +200,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         return _run_child(args.child)
-    own = list(ours.available([*codec_names(), *ours.EFFORTS]))
+    own = list(ours.available(ours.every()))
     sizes = [labels[args.size]] if args.size else list(SIZES)
     if args.only != "memory":
         for size in sizes:
