@@ -55,8 +55,9 @@ PRODUCTS = ("matmul", "pointwise_floats")
 ADDING = ("pointwise", "scale", "multiply")
 """Kinds of steps of fixed point that can add something to what they make."""
 
-FEW = 16
-"""Runs of so many channels are copied together before they are mixed; longer ones are mixed one after the other."""
+FEW = 24
+"""Runs of so many channels are copied together before they are mixed; longer ones are mixed one after the other, for
+which each product but the first reads what the others have made."""
 
 
 class Unsupported(Exception):
