@@ -274,6 +274,21 @@ def moved(i: dict[str, Any], threads: int = 1) -> np.ndarray:
     return trits
 
 
+def test_coded_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = inputs(7)["keys"]
+    for share in (0, 0.3, 1):
+        coded = np.random.default_rng(1).random(KEYS) < share
+        at, chosen = kernels.coded_symbols(keys, coded)
+        np.testing.assert_array_equal(at, np.flatnonzero(coded[keys]))
+        np.testing.assert_array_equal(chosen, keys[at])
+        assert (at.dtype, chosen.dtype) == (np.int32, np.int16)
+    if kernels._compiled:
+        with pytest.raises(ValueError):
+            kernels.coded_symbols(np.array([KEYS], np.int16), coded)
+        monkeypatch.setattr(kernels, "_compiled", None)
+        test_coded_symbols(monkeypatch)
+
+
 def test_trits_move_where_that_costs_less() -> None:
     moved(inputs(5))
 

@@ -175,6 +175,36 @@ static PyObject *row_keys_at(PyObject *self, PyObject *args)
     return finish(b, 6, checked, inside);
 }
 
+static PyObject *coded_symbols(PyObject *self, PyObject *args)
+{
+    Py_buffer b[4];
+    Py_ssize_t found = 0;
+    int inside = 1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*w*w*", &b[0], &b[1], &b[2], &b[3]))
+        return NULL;
+    const Py_ssize_t n = b[0].len / 2;
+    /* What is not coded is written as well, and then over. */
+    const int checked = fits(&b[1], KEYS, 1, "coded") && fits(&b[2], n + 1, 4, "at") && fits(&b[3], n + 1, 2, "chosen");
+    if (checked) {
+        const int16_t *keys = b[0].buf;
+        const uint8_t *coded = b[1].buf;
+        int32_t *at = b[2].buf;
+        int16_t *chosen = b[3].buf;
+        inside = n <= INT32_MAX && are_keys(keys, n);
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; inside && i < n; i++) {
+            at[found] = (int32_t)i;
+            chosen[found] = keys[i];
+            found += coded[keys[i]] != 0;
+        }
+        Py_END_ALLOW_THREADS
+    }
+    PyObject *done = finish(b, 4, checked, inside);
+    Py_XDECREF(done);
+    return done ? PyLong_FromSsize_t(found) : NULL;
+}
+
 /* Class of worth of every key, SKIP where it is in none, from how often each occurs; the symbols of each class to `sizes`,
  * the sum of their `values` to `sums`. Returns 0 if something in `order` is no key or comes twice, or `bits` are out of
  * range. */
@@ -937,6 +967,7 @@ static PyMethodDef methods[] = {
     {"place", place, METH_VARARGS, NULL},       {"base_keys", base_keys, METH_VARARGS, NULL},
     {"row_keys", row_keys, METH_VARARGS, NULL}, {"add_trits", add_trits, METH_VARARGS, NULL},
     {"part_quarters", part_quarters, METH_VARARGS, NULL}, {"scaled", scaled, METH_VARARGS, NULL},
+    {"coded_symbols", coded_symbols, METH_VARARGS, NULL},
     {"part_symbols", part_symbols, METH_VARARGS, NULL},   {"move_trits", move_trits, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -62,6 +62,18 @@ def row_keys_at(
     return new
 
 
+def coded_symbols(
+    keys: NDArray[np.int16], coded: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+    """Positions (M,) of the symbols whose keys (N,) are coded, ascending, and these keys (M,); coded (KEYS,)."""
+    if _compiled:
+        at, chosen = np.empty(len(keys) + 1, np.int32), np.empty(len(keys) + 1, np.int16)
+        count = _compiled.coded_symbols(keys, coded, at, chosen)
+        return at[:count], chosen[:count]
+    at = np.flatnonzero(coded.take(keys)).astype(np.int32)
+    return at, keys.take(at)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """A class of worth: the positions (M,) of its symbols, ascending, their row keys (M,), and the sum of their

@@ -270,9 +270,8 @@ class Walk:
     def _choose(self, number: int) -> None:
         """Find the symbols of layer `number` of the present plane."""
         if number == 0:
-            coded = self.model.rankings[self.plane - 1].coded.take(self._keys[self._coarse])
-            self._places, self._begin = np.flatnonzero(coded).astype(np.int32), 0
-            self.chosen_keys = self._keys.take(self._places)
+            coded, self._begin = self.model.rankings[self.plane - 1].coded, 0
+            self._places, self.chosen_keys = kernels.coded_symbols(self._keys[self._coarse], coded)
             return
         ranked, self._begin = self._classes[number - 1], self.bounds[2]
         self._places, self.chosen_keys = ranked.at, ranked.keys
