@@ -122,7 +122,18 @@ def _links_asked() -> list[Asked]:
         (fixed, "used_percent", "fixed link of 0.3, 1, 3 Mbit/s: share of it used", " %", 92, 1, False),
         (fixed, "p95_ms", "the same: p95 frame delay above the idle delay", " ms", 150, 0, True),
         (fixed, "past_staleness", "the same: frames later than the staleness bound", "", 0, 0, True),
-        (fixed, "turns_per_minute", "the same: turns of the layer count a minute", "", 2, 1, True),
+        *(
+            (
+                [row for row in fixed if row["frame_spread"] == share],
+                "turns_per_minute",
+                f"the same, frames' sizes within {100 * share:.0f} %: turns of the layer count a minute",
+                "",
+                2.0,
+                1,
+                True,
+            )
+            for share in sorted({row["frame_spread"] for row in fixed})
+        ),
         (
             steps,
             "below_the_new_rate_ms",

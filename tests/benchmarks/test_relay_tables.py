@@ -9,7 +9,9 @@ import pytest
 
 from benchmarks import keep, relay_tables, results
 
-FIXED = {"link": "1 Mbit/s", "used": 0.95, "p95_ms": 90.0, "past_staleness": 0, "turns_per_minute": 1.0}
+FIXED = {
+    "link": "1 Mbit/s", "frame_spread": 0.05, "used": 0.95, "p95_ms": 90.0, "past_staleness": 0, "turns_per_minute": 1.0
+}  # fmt: skip
 STEP = {"link": "step", "below_the_new_rate_ms": 200, "drained_ms": 1200, "back_at_90_percent_ms": 4000}
 FAULT = {"action": "kill", "of": "first", "recovered_s": 0.5, "missed_outside": {}}
 
@@ -58,6 +60,11 @@ def test_the_worst_link_decides(store, field: str, good: float, bad: float) -> N
     assert verdict(about[field]) == ["yes"]
     store("links/fixed.json", {"rows": [FIXED, {**FIXED, field: bad}, STEP]})
     assert verdict(about[field]) == ["no"]
+
+
+def test_turns_are_told_by_how_much_sizes_wander(store) -> None:
+    store("links/fixed.json", {"rows": [FIXED, {**FIXED, "frame_spread": 0.2, "turns_per_minute": 9.0}]})
+    assert verdict("turns of") == ["yes", "no"]
 
 
 def test_a_step_that_never_came_back_does_not_hold(store) -> None:
