@@ -116,7 +116,7 @@ def test_effort_without_anything_compiled(
 def test_an_effort_that_there_is_not() -> None:
     for effort in (4, -1, "most"):
         with pytest.raises(ConfigError, match="effort"):
-            HierarchicalCodec(effort=effort)  # type: ignore[arg-type]
+            HierarchicalCodec(effort=effort)  # type: ignore[arg-type]  # a word is one of the wrong ones
 
 
 def test_every_prefix_decodes_and_planes_add_quality(

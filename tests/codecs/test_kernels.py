@@ -68,6 +68,9 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         ranked(i),
         *(ranked(i, threads=n) for n in (2, 3, 99)),
         ranked(i, count=1),
+        *(
+            ranked(i, count=9, threads=n) for n in (1, 3)
+        ),  # more classes than are placed eight symbols at a time
         ranked(i, bits=np.zeros_like(i["bits"])),
         ranked(i, **nothing),
     ]

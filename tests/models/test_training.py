@@ -308,16 +308,20 @@ def test_a_known_trit_surprises_at_run_time_as_in_training() -> None:
                     assert abs(found - expected) <= 1  # a tie may fall either way
 
 
-def test_a_finishing_run_moves_synthesis_alone(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    random.seed(0)
-    run = Run(options(tmp_path, finish=True), SMALL)
+def parts_moved(run: Run, tmp_path: Path) -> set[str]:
+    """Parts of the model that two steps change."""
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
     data = Photographs(tmp_path / "photos", 64, seed=0)
     for progress in (0.0, 0.2):
         assert np.isfinite(run.one_step(data, progress)["loss"])
-    moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
-    assert moved == set(TRAINED["finish"]) == {"synthesis"}
+    return {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
+
+
+def test_a_finishing_run_moves_synthesis_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    random.seed(0)
+    run = Run(options(tmp_path, finish=True), SMALL)
+    assert parts_moved(run, tmp_path) == set(TRAINED["finish"]) == {"synthesis"}
 
 
 def test_a_run_of_the_transforms_alone_needs_no_planes(
@@ -326,23 +330,13 @@ def test_a_run_of_the_transforms_alone_needs_no_planes(
     torch.manual_seed(0)
     run = Run(options(tmp_path, transforms=True), SMALL)
     monkeypatch.setattr(Codec, "planes", None)
-    before = {k: v.clone() for k, v in run.model.state_dict().items()}
-    data = Photographs(tmp_path / "photos", 64, seed=0)
-    for progress in (0.0, 0.2):
-        assert np.isfinite(run.one_step(data, progress)["loss"])
-    moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
-    assert moved == set(TRAINED["transforms"])
+    assert parts_moved(run, tmp_path) == set(TRAINED["transforms"])
 
 
 def test_a_run_of_analysis_alone_moves_nothing_else(tmp_path: Path) -> None:
     torch.manual_seed(0)
     run = Run(options(tmp_path, analysis=True), SMALL)
-    before = {k: v.clone() for k, v in run.model.state_dict().items()}
-    data = Photographs(tmp_path / "photos", 64, seed=0)
-    for progress in (0.0, 0.2):
-        assert np.isfinite(run.one_step(data, progress)["loss"])
-    moved = {k.split(".")[0] for k, v in run.model.state_dict().items() if not torch.equal(v, before[k])}
-    assert moved == set(TRAINED["analysis"]) == {"analysis"}
+    assert parts_moved(run, tmp_path) == set(TRAINED["analysis"]) == {"analysis"}
 
 
 def test_a_run_of_the_prior_alone_moves_nothing_else(tmp_path: Path) -> None:

@@ -171,9 +171,13 @@ class Walk:
     def completed(self, trits: NDArray[np.int8]) -> list[NDArray[np.float32]]:
         """What a receiver will know when these trits, flat, have completed the last plane: latents in final steps per
         level."""
-        latents = kernels.scaled(self.value + trits, 1, self.threads)
+        return self.levels(self._latents(self.value + trits, 1))
+
+    def _latents(self, value: NDArray[np.int16], step: int) -> NDArray[np.float32]:
+        """Values in a plane's steps as latents in final steps, flat."""
+        latents = kernels.scaled(value, step, self.threads)
         latents[: self.bounds[1]] += self.mean * np.float32(MEAN_UNIT)
-        return self.levels(latents)
+        return latents
 
     def symbols_of(self, digits: NDArray[Any]) -> NDArray[np.int32]:
         """Symbols of the layer that `keys` described; digits: of its plane, flat."""
@@ -359,8 +363,7 @@ class Walk:
         has told it.
         """
         step = STEPS[self.plane]
-        latents = kernels.scaled(self.value, step, self.threads)
-        latents[: self.bounds[1]] += self.mean * np.float32(MEAN_UNIT)
+        latents = self._latents(self.value, step)
         if not self.plane:
             return self.levels(latents), [2.0] * 3
         if not len(self._trits):
