@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import random
 
 import grpc
@@ -22,7 +21,6 @@ from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.backoff import FIRST_S, LAST_S, Backoff
 from layercast.transport.channel import check_address
 from layercast.transport.limits import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, PEER_LOSS_S, RelayLimits
-from layercast.transport.process import YOUNG_OBJECTS, run_relay
 from layercast.transport.status import from_status, to_status
 from layercast.transport.wire import check_stream_name, from_metadata, limits_message, parse, to_metadata
 
@@ -123,18 +121,3 @@ def test_the_stated_time_to_notice_a_vanished_peer_covers_ping_and_timeout():
 def test_impossible_relay_limits():
     with pytest.raises(ConfigError):
         RelayLimits(max_streams=0)
-
-
-def test_a_process_that_only_relays_seldom_looks_for_cycles():
-    seen = []
-    before = gc.get_threshold()
-
-    async def work():
-        seen.append((gc.get_threshold()[0], gc.get_freeze_count() > 0))
-
-    try:
-        run_relay(work())
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*before)
-    assert seen == [(YOUNG_OBJECTS, True)]

@@ -43,7 +43,8 @@ class Row:
     """One level.
 
     Attributes:
-        kind: "layercast", or "plain": a fan-out that hands messages on and looks at nothing.
+        kind: "layercast"; "plain", a fan-out that hands messages on and looks at nothing; or "tuned", the same program
+            in a process that collects garbage and shares its processor as a relay's does (transport.process).
         adaptive: it follows each receiver's link.
         workers: processes of the relay that serve receivers; with several there is a hub beside them.
         senders, receivers, frame_rate, unit_bytes: what was asked for.
@@ -89,6 +90,7 @@ def main(
     *,
     adaptive: bool = True,
     plain: bool = True,
+    tuned: bool = False,
     workers: Sequence[int] = (1,),
     together: bool = False,
 ) -> int:
@@ -103,6 +105,7 @@ def main(
         seconds: measured at each level.
         adaptive: whether the relay follows each receiver's link.
         plain: measure the plain fan-out too.
+        tuned: and once more, in a process like a relay's.
         workers: numbers of the relay's processes to measure with, one after the other.
         together: measure all of them in the same seconds, each with as many receivers, on one core: what else the
             machine does then changes the figures, and not how they compare.
@@ -120,7 +123,7 @@ def main(
         )
     load = Load(senders, budgets, unit_bytes, frame_rate)
     contenders = [Contender("layercast", adaptive, number) for number in workers]
-    contenders += [Contender("plain", False)] * plain
+    contenders += [Contender("plain", False)] * plain + [Contender("tuned", False)] * tuned
     for group in [contenders] if together else [[each] for each in contenders]:
         for count in receivers:
             rows = level(group, load, count, seconds)
@@ -161,9 +164,10 @@ class _Running:
             relay = stack.enter_context(_run(_relay_command(receivers, contender), relay_cores))
         else:
             options: dict[str, object] = {"receivers": receivers, "adaptive": contender.adaptive}
-            role = "plain" if kind == "plain" else "relay"
-            relay = stack.enter_context(_process(role, {} if kind == "plain" else options, relay_cores))
-        common: dict[str, object] = {"kind": kind, "target": _line(relay).split()[-1]}
+            role, given = ("relay", options) if kind == "layercast" else (kind, {})
+            relay = stack.enter_context(_process(role, given, relay_cores))
+        protocol = "layercast" if kind == "layercast" else "plain"
+        common: dict[str, object] = {"kind": protocol, "target": _line(relay).split()[-1]}
         self._groups = []
         for first in range(0, receivers, RECEIVERS_PER_PROCESS):
             numbers = range(first, min(receivers, first + RECEIVERS_PER_PROCESS))

@@ -200,11 +200,12 @@ async def _receive_plain(target: str, stream: str, share: float, _bps: float, co
 ROLES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "relay": relay,
     "plain": plain,
+    "tuned": plain,
     "senders": senders,
     "receivers": receivers,
 }
 
 if __name__ == "__main__":
-    # The plain fan-out gets what the relay's process gets, so that the ratio of the two is the relay's own.
-    run = run_relay if sys.argv[1] in ("relay", "plain") else asyncio.run
+    # "tuned" is the plain fan-out in a process set up like a relay's.
+    run = run_relay if sys.argv[1] in ("relay", "tuned") else asyncio.run
     run(ROLES[sys.argv[1]](**json.loads(sys.argv[2])))

@@ -86,6 +86,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--together", action="store_true", help="relay and plain fan-out at the same time, to compare them"
     )
     relay.add_argument("--no-plain", action="store_true", help="leave the plain gRPC fan-out out")
+    relay.add_argument(
+        "--tuned", action="store_true", help="and the plain fan-out in a process set up like a relay's"
+    )
 
 
 def _layers(text: str) -> int | str:
@@ -111,6 +114,7 @@ def run_relay(args: argparse.Namespace) -> int:
         args.seconds,
         adaptive=not args.fixed_budgets,
         plain=not args.no_plain,
+        tuned=args.tuned,
         workers=args.workers,
         together=args.together,
     )
