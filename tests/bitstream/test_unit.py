@@ -109,6 +109,7 @@ def test_trim_keeps_a_prefix_and_trimming_twice_is_trimming_once(frame, first, s
     )
     assert trim(cut, second) == trim(unit, min(first, second))
     assert trim(cut, first) == cut
+    assert trim(unit, first, read_index(unit)) == cut
 
 
 @deterministic

@@ -82,7 +82,8 @@ class Link:
     """Everything between relay and receiver.
 
     `report_every_s`: acknowledgements are sent together, at most so often; `pauses`: (start, end) of times when
-    the receiver is stopped; `paced`: reports are those of transport.pace, and seldom while all is well.
+    the receiver is stopped; `paced`: reports are those of transport.pace, and seldom while all is well;
+    `budget_bps`: what such a receiver asked for.
     """
 
     trace: Trace
@@ -98,6 +99,7 @@ class Link:
     pauses: tuple = ()
     seed: int = 2
     paced: bool = False
+    budget_bps: float | None = None
 
 
 @dataclass
@@ -218,7 +220,8 @@ def simulate(allocator, link, source, seconds):
         elif kind == "arrival":
             number, whole = value
             pending.append(number)
-            if pace.arrived(now, now - outcomes[number].offered_s, whole, outcomes[number].size):
+            offered_s, size = outcomes[number].offered_s, outcomes[number].size
+            if pace.arrived(now, now - offered_s, whole, size, link.budget_bps):
                 at(now, "report", now)
                 due_s = now
             else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from layercast.control.adaptive import STALENESS_S, AdaptiveAllocator
+from layercast.control.adaptive import NEAR_CAP, STALENESS_S, AdaptiveAllocator
+from layercast.transport.pace import NEAR_BUDGET
 
 from .simulation import Link, Source, Trace, simulate
 
@@ -68,3 +69,42 @@ def test_one_large_frame_of_a_calm_stream_costs_the_next_ones_nothing():
     run = run_paced([(0, 3e6)], OneLarge(bps=1e6, spread=0.02), 20)
     (large,) = [frame for frame in run.between(5, 19) if frame.keep < WHOLE]
     assert large.offered_s == pytest.approx(12)
+
+
+def run_capped(steps, source, seconds, cap_bps, **link):
+    link = Link(Trace(steps), paced=True, budget_bps=cap_bps, **link)
+    return simulate(AdaptiveAllocator(max_bitrate_bps=cap_bps), link, source, seconds)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
+@pytest.mark.parametrize("spread", [0.05, 0.2])
+def test_who_gets_the_bitrate_that_it_asked_for_reports_as_seldom_and_gets_all_of_it(share, spread):
+    run = run_capped([(0, 20e6)], Source(bps=2e6, spread=spread), 60, share * 2e6)
+    assert sum(at > 20 for at in run.reports) / 40 <= 4, "of 30 frames a second"
+    assert run.sent_bps(20, 60) >= (0.97 if spread < 0.1 else 0.935) * share * 2e6
+    assert run.worst(20, 59) < 0.05
+
+
+@pytest.mark.parametrize(("cap_bps", "low_bps"), [(1e6, 0.6e6), (2e6, 0.6e6), (2e6, 1e6)])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_step_down_below_what_was_asked_for_is_followed_at_once(cap_bps, low_bps, seed):
+    steps = [(0, 6e6), (20, low_bps), (40, 6e6)]
+    run = run_capped(steps, Source(seed=seed, bps=3e6, spread=0.05), 50, cap_bps)
+    assert run.sent_bps(20.3, 20.7) < low_bps
+    arrivals = sorted((f.offered_s + f.delay_s, f.delay_s) for f in run.between(20, 23) if f.size)
+    assert next(at for at, delay in arrivals if at > 20.3 and delay < EMPTY_S) <= 21.5
+    assert run.worst(20, 40) < STALENESS_S + 0.2
+    assert run.sent_bps(45, 50) >= 0.9 * cap_bps
+
+
+@pytest.mark.parametrize("share", [0.7, 0.76, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05])
+def test_a_link_that_carries_about_what_was_asked_for_is_used(share):
+    """Near the cap it is not sure which of the two cuts, and so how often reports come."""
+    run = run_capped([(0, share * 1e6)], Source(bps=2e6, spread=0.05), 60, 1e6)
+    assert run.sent_bps(10, 60) >= 0.92 * min(1.0, share) * 1e6
+    assert run.p95(10, 59) < 0.15
+    assert run.worst(10, 59) < STALENESS_S
+
+
+def test_the_relay_expects_seldom_reports_before_a_receiver_makes_them():
+    assert NEAR_CAP < NEAR_BUDGET

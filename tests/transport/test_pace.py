@@ -78,6 +78,27 @@ def test_single_late_frames_are_reported_and_make_nothing_dense():
     assert receiver.pace.calm(receiver.now_s)
 
 
+def test_frames_that_a_pause_held_up_and_that_then_came_at_once_make_nothing_dense():
+    receiver = Receiver()
+    receiver.run(63)
+    receiver.now_s += 5 * FRAME_S
+    arrived = [
+        receiver.pace.arrived(receiver.now_s, 0.01 + held * FRAME_S, True) for held in reversed(range(6))
+    ]
+    assert arrived[0], "news"
+    receiver.report()
+    assert receiver.run(60) <= 11
+    assert receiver.pace.calm(receiver.now_s)
+
+
+def test_a_queue_that_grows_or_stays_is_dense_from_the_second_late_frame_on():
+    for grows_s in (0.0, 0.005):
+        receiver = Receiver()
+        receiver.run(63)
+        reports = sum(receiver.run(1, delay_s=LATE_S + frame * grows_s) for frame in range(20))
+        assert reports == 20
+
+
 def test_a_longer_way_is_got_used_to():
     receiver = Receiver()
     receiver.run(30)

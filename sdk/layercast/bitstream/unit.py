@@ -176,15 +176,20 @@ def read_index(unit: bytes | memoryview) -> UnitIndex:
     return UnitIndex(header, kept, () if wide else _gains(codes), tuple(ends))
 
 
-def trim(unit: bytes, keep: int) -> bytes:
+def trim(unit: bytes, keep: int, index: UnitIndex | None = None) -> bytes:
     """The unit with its first `keep` layers only; `unit` itself when it has no more than that.
 
     Below 0 is 0, and a unit of no layers is legal: a frame that was captured and not sent.
 
+    Args:
+        unit: an access unit.
+        keep: layers.
+        index: what `read_index` says of `unit`, for who has asked already.
+
     Raises:
         BitstreamError: as `read_index`.
     """
-    found = read_index(unit)
+    found = read_index(unit) if index is None else index
     if keep >= found.kept:
         return unit
     keep = max(keep, 0)

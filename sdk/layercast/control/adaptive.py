@@ -32,6 +32,10 @@ BRAKE_FRAMES = 2.0
 LIMITED_S = 0.5
 """The budget counts as what limits the stream for so long after it cut a frame, seconds."""
 
+CAPPED_ROOM = 2.0
+"""A link that takes all that its receiver asked for, and has shown no limit, is taken to carry so many times as much:
+taken to carry just that, each frame larger than usual would seem to queue, and would lose layers for it."""
+
 LATE_S = 0.03
 """An acknowledgement overdue by more than this holds upgrades, seconds: the early warning of a queue."""
 
@@ -39,13 +43,17 @@ OVERDUE_S = 0.01
 """An acknowledgement overdue by more than this says how slow the link may have become, seconds."""
 
 SELDOM_S = 0.24
-"""A receiver that lacked no layer for SELDOM_AFTER_S may report this seldom (transport.pace), seconds; until then and
-a way back its acknowledgements are not overdue..."""
+"""A receiver that got what it asked for may report this seldom after SELDOM_AFTER_S (transport.pace), seconds; until
+then and a way back its acknowledgements are not overdue..."""
 
 PATIENCE_S = 0.3
 """... and not before this, seconds."""
 
 SELDOM_AFTER_S = 1.0
+
+NEAR_CAP = 0.8
+"""With this share of the bitrate that it asked for it may find that it has got it (transport.pace.NEAR_BUDGET, which is
+a little more, so that nobody waits for reports that are not made)."""
 
 QUIET_GROWTH = 1.5
 """It may wait longer for each report than for the one before, by this factor (transport.pace.QUIET_GROWTH)..."""
@@ -116,7 +124,7 @@ class Peer:
         self.set_cap(max_bitrate_bps)
         self._streams: dict[AdaptiveAllocator, float] = {}
         self._shared_s: float | None = None
-        self._limited_s = float("-inf")
+        self._limited_s = self._lacking_s = float("-inf")
 
     def set_cap(self, max_bitrate_bps: float | None) -> None:
         """From now on, no more than this.
@@ -138,6 +146,8 @@ class Peer:
         """What the link is taken to carry now, bits per second: a single frame that was sent slowly, or that
         should have been acknowledged by now, counts at once."""
         known_bps = self.rate.link_bps
+        if known_bps >= self._cap_bps and not self.rate.measured:
+            known_bps *= CAPPED_ROOM
         if self.link.late_s(now_s, known_bps) > OVERDUE_S:
             known_bps = min(known_bps, self.link.slowed_bps(now_s))
         if self.link.wait_s >= CONGESTED_S:
@@ -165,14 +175,16 @@ class Peer:
             self._streams = dict(zip(self._streams, parts, strict=True))
         return max(MIN_BPS, self._streams[stream])
 
-    def limited(self, now_s: float) -> None:
-        """The rate cut a frame; it may grow."""
+    def limited(self, now_s: float, why: str) -> None:
+        """The rate cut a frame, which is `why` it lost layers; it may grow."""
         self._limited_s = now_s
+        if why == "brake" or self.rate.rate_bps < NEAR_CAP * self._cap_bps:
+            self._lacking_s = now_s
 
     def wait_for_reports(self, now_s: float) -> None:
         """Expect acknowledgements as seldom as the receiver may send them now."""
         link = self.link
-        if now_s - self._limited_s <= SELDOM_AFTER_S:
+        if now_s - self._lacking_s <= SELDOM_AFTER_S:
             if link.patience_s > PATIENCE_S:
                 link.impatient_since_s = now_s
             link.patience_s = 0.0
@@ -308,7 +320,7 @@ class AdaptiveAllocator:
         if len(ends) > 1:
             keep, why = self._choose(ends, age_s, wait_s, link_bps)
         if why in ("budget", "brake"):
-            peer.limited(now_s)
+            peer.limited(now_s, why)
         self.decision = Decision(keep, why, rate_bps, link_bps, wait_s, peer.rate.state)
         self._calm_bytes = CALM_GROWTH * ends[layers]
         if why in ("", "layers") and peer.is_calm(wait_s, self._calm_bytes * 8, self._spender.interval_s):

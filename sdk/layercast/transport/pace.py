@@ -2,8 +2,9 @@
 
 Pure: arrivals in, "now" or "later" out. While something changes, every arrival is reported, soon and with its own
 time. While frames come whole and none has waited, the newest of some frames speaks for all of them; the first late
-one has all of those reported at once, and a second one after it makes reports dense: a single one is jitter, and on a
-busy machine those that all receivers then send make the next frames late. A report costs a relay about a third of what
+one has all of those reported at once, and a second one after it that has not clearly waited less makes reports dense: a
+single one, or several that came at once, is jitter, and on a busy machine those that all receivers then send make the
+next frames late. A report costs a relay about a third of what
 a frame does (docs/transport.md).
 
 Who was calm for long reports more and more seldom. Nothing is lost by it while frames come in time: the first late one
@@ -13,7 +14,7 @@ report for how long it may have to wait for the next one (control.estimator, Out
 
 from __future__ import annotations
 
-from math import inf
+from math import exp, inf
 
 REPORT_INTERVAL_S = 0.02
 """Least time between two reports while restless, in seconds; after a pause one goes out at once. Less than a frame at
@@ -48,8 +49,12 @@ WAITING_S = 0.02
 """A frame that came later than the quickest of late by more than this, in seconds, has waited somewhere. What the
 allocator takes for a clear link (control.rate.CLEAR_S)."""
 
+SOONER_S = 0.01
+"""... and when the next one, late as well, has waited less by this, in seconds, whatever held both up is over: a link
+whose queue grows makes frames later and later, and a processor that was away lets what it held go all at once."""
+
 RESTLESS_S = 1.0
-"""For how long after two such frames in a row, or one that lacks layers, reports stay dense, seconds."""
+"""For how long after two late frames in a row, or one that lacks layers, reports stay dense, seconds."""
 
 REPORTING_S = 0.05
 """For how long after a single one, seconds: until its report is written."""
@@ -81,6 +86,13 @@ ABSENT = 3.0
 ABSENT_S = 0.1
 """... but not before this, seconds."""
 
+NEAR_BUDGET = 0.85
+"""Who gets this share of the bitrate that it asked for lacks nothing, whatever layers there would be more: its relay's
+token bucket cuts them, and there is no link to follow. A little less, and the link may be what cuts."""
+
+RATE_S = 3.0
+"""Over so long the rate is taken, seconds: sizes wander within one."""
+
 USUAL = 1 / 8
 """By this share of the difference, per frame, the usual interval follows the present one."""
 
@@ -94,13 +106,16 @@ class ReportPace:
         self._turning_s = inf
         self._weary = False
         self._least_s = inf
-        self._late = False
+        self._late_s = -inf
         self._quiet_from_s = inf
         self._quiet_interval_s = CALM_INTERVAL_S
         self._arrived_s = self._usual_s = 0.0
         self._frames = self._bytes = 0
+        self._rate_bps = 0.0
 
-    def arrived(self, now_s: float, delay_s: float, whole: bool, size: int = 0) -> bool:
+    def arrived(
+        self, now_s: float, delay_s: float, whole: bool, size: int = 0, budget_bps: float | None = None
+    ) -> bool:
         """A frame came.
 
         Args:
@@ -109,19 +124,25 @@ class ReportPace:
             whole: it has all layers that it could have. The allocator at the other end knows when it sent less, and
                 waits longer for a report when it did not (control.adaptive.SELDOM_S).
             size: bytes.
+            budget_bps: the most that was asked for, bits per second; None: no limit.
 
         Returns:
             Whether a report is due now.
         """
         self._least_s = min(delay_s, self._least_s + (delay_s - self._least_s) * FORGET)
-        before, self._late = self._late, delay_s > self._least_s + WAITING_S
+        before_s, self._late_s = self._late_s, delay_s - self._least_s
         self._learn(now_s, delay_s)
-        if not whole or (before and self._late):
+        late = self._late_s > WAITING_S
+        lacks = not whole and (budget_bps is None or self._rate_bps < NEAR_BUDGET * budget_bps)
+        if lacks or (late and WAITING_S < before_s < self._late_s + SOONER_S):
             self._restless_until_s = now_s + RESTLESS_S
-        elif self._late:
+        elif late:
             self._restless_until_s = max(self._restless_until_s, now_s + REPORTING_S)
         if self._arrived_s:
-            self._usual_s += (now_s - self._arrived_s - self._usual_s) * USUAL
+            passed_s = now_s - self._arrived_s
+            self._usual_s += (passed_s - self._usual_s) * USUAL
+            # The mean of an exponential window: what came in between has faded, this frame counts whole.
+            self._rate_bps = self._rate_bps * exp(-passed_s / RATE_S) + size * 8 / RATE_S
         self._arrived_s = now_s
         self._frames += 1
         self._bytes += size

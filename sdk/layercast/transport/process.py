@@ -34,11 +34,11 @@ def run_relay(work: Coroutine[Any, Any, None]) -> None:
 
 async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
     """`work` on an event loop that gRPC's thread lets finish what it is at."""
-    grpc.aio.init_grpc_aio()  # starts the thread; it stays while anything of gRPC does
+    grpc.aio.init_grpc_aio()  # type: ignore[attr-defined]  # starts the thread; the stubs lack it
     try:
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and thread.native_id is not None:
                 set_slice(thread.native_id, POLLER_SLICE_S)
         await work
     finally:
-        grpc.aio.shutdown_grpc_aio()
+        grpc.aio.shutdown_grpc_aio()  # type: ignore[attr-defined]

@@ -19,11 +19,22 @@ class SharedFrame:
         BitstreamError: the bytes are not a valid access unit.
     """
 
-    __slots__ = ("_prefixes", "accepted_s", "ends", "gains_db", "header", "kept", "reference_id", "unit")
+    __slots__ = (
+        "_index",
+        "_prefixes",
+        "accepted_s",
+        "ends",
+        "gains_db",
+        "header",
+        "kept",
+        "reference_id",
+        "unit",
+    )
 
     def __init__(self, unit: bytes) -> None:
         index = read_index(unit)
         self.unit = unit
+        self._index = index
         self.accepted_s = 0.0
         self.header: FrameHeader = index.header
         # Looked at once per subscriber, so worked out here: an enum's member alone takes 0.2 us to look up.
@@ -38,5 +49,5 @@ class SharedFrame:
         """The unit with its first `keep` layers (1..kept); the same object for everybody who asks."""
         found = self._prefixes.get(keep)
         if found is None:
-            found = self._prefixes[keep] = bytes(trim(self.unit, keep))
+            found = self._prefixes[keep] = bytes(trim(self.unit, keep, self._index))
         return found

@@ -129,7 +129,7 @@ class Subscription:
         limits, now_s = self._limits, arrival.at_s
         whole = arrival.layers >= min(arrival.total_layers, limits.max_layers or arrival.total_layers)
         delay_s = now_s - arrival.captured_s
-        if self._pace.arrived(now_s, delay_s, whole, arrival.size):
+        if self._pace.arrived(now_s, delay_s, whole, arrival.size, limits.max_bitrate_bps or None):
             self._wake.set()
         else:
             self._set_timer(self._pace.due_s(now_s) - now_s)
