@@ -110,6 +110,11 @@ def _worst(rows: list[Row], key: str, unit: str, goal: float, digits: int = 0, m
     return key, goal_text, spread if len(found) == len(rows) else f"{spread}; missing in some", holds
 
 
+def sizes_of(row: Row) -> str:
+    """How the frames of a stream differ in size."""
+    return "of three recorded clips" if "clip" in row else f"within {100 * row['frame_spread']:.0f} %"
+
+
 def _links_asked() -> list[Asked]:
     rows = links()
     if not rows:
@@ -124,15 +129,15 @@ def _links_asked() -> list[Asked]:
         (fixed, "past_staleness", "the same: frames later than the staleness bound", "", 0, 0, True),
         *(
             (
-                [row for row in fixed if row["frame_spread"] == share],
+                [row for row in fixed if sizes_of(row) == sizes],
                 "turns_per_minute",
-                f"the same, frames' sizes within {100 * share:.0f} %: turns of the layer count a minute",
+                f"the same, frames' sizes {sizes}: turns of the layer count a minute",
                 "",
                 2.0,
                 1,
                 True,
             )
-            for share in sorted({row["frame_spread"] for row in fixed})
+            for sizes in dict.fromkeys(map(sizes_of, fixed))
         ),
         (
             steps,
@@ -253,6 +258,7 @@ def _links() -> str:
     columns = {
         "link": "link",
         "frame_spread": "sizes wander by",
+        "clip": "sizes of a recorded clip",
         "used": "used",
         "p50_ms": "p50, ms",
         "p95_ms": "p95, ms",
@@ -283,6 +289,7 @@ def _control() -> str:
         "link": "link",
         "seed": "seed",
         "frame_spread": "sizes wander by",
+        "clip": "sizes of a recorded clip",
         "used": "used",
         "p95_ms": "p95, ms",
         "worst_ms": "latest, ms",

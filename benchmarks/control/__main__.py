@@ -15,7 +15,7 @@ import json
 import time
 
 from tests.control.cellular import STEP_S, rates
-from tests.control.simulation import Link, Source, Trace, oracle, simulate
+from tests.control.simulation import CLIPS, Link, Source, Trace, oracle, simulate, source_of
 
 from layercast.bitstream.types import FrameKind
 from layercast.control.adaptive import STALENESS_S, AdaptiveAllocator
@@ -46,14 +46,15 @@ def row(name, run, seconds, **more):
 
 def fixed_links(seconds, report_s):
     for bps in (300_000, 1_000_000, 3_000_000):
-        for spread in (0.05, 0.2):
+        for sizes in (0.05, 0.2, *CLIPS):
             run = simulate(
                 AdaptiveAllocator(),
                 Link(Trace([(0, bps)]), report_every_s=report_s),
-                Source(spread=spread),
+                source_of(sizes),
                 seconds,
             )
-            yield row(f"fixed {bps / 1e6:g} Mbit/s", run, seconds, frame_spread=spread)
+            told = {"clip": sizes} if isinstance(sizes, str) else {"frame_spread": sizes}
+            yield row(f"fixed {bps / 1e6:g} Mbit/s", run, seconds, **told)
 
 
 def step(seeds, report_s):

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.control.simulation import Link, Source, Trace, oracle
+from tests.control.simulation import CLIPS, Link, Source, Trace, oracle
 from tests.links.network import why_not
 from tests.links.run import Outcome, over_link
 
@@ -45,12 +45,12 @@ def delay_columns(run: Outcome, frames: int) -> dict[str, float]:
     }
 
 
-def fixed(bps: float, spread: float, seconds: float, folder: Path) -> dict[str, object]:
-    run = over_link([(0.0, bps)], seconds, folder, spread)
+def fixed(bps: float, sizes: float | str, seconds: float, folder: Path) -> dict[str, object]:
+    run = over_link([(0.0, bps)], seconds, folder, sizes)
     end_s = seconds - 1
     return {
         "link": f"{bps / 1e6:g} Mbit/s",
-        "frame_spread": spread,
+        **({"clip": sizes} if isinstance(sizes, str) else {"frame_spread": sizes}),
         "seconds": seconds,
         "used": round(run.carried_bps(WARM_UP_S, end_s) / bps, 4),
         "used_without_headers": round(run.delivered_bps(WARM_UP_S, end_s) / bps, 4),
@@ -115,8 +115,8 @@ def cellular(seconds: int, folder: Path) -> dict[str, object]:
 def runs(parts: Sequence[str], quick: bool, folder: Path) -> Iterator[dict[str, object]]:
     if "fixed" in parts:
         for bps in (0.3e6, 1e6, 3e6):
-            for spread in (0.2,) if quick else (0.05, 0.2):
-                yield fixed(bps, spread, 12 if quick else 40, folder)
+            for sizes in (0.2,) if quick else (0.05, 0.2, *CLIPS):
+                yield fixed(bps, sizes, 12 if quick else 40, folder)
     if "step" in parts:
         for _ in range(1 if quick else 3):
             yield step(8 if quick else 12, folder)
@@ -163,8 +163,13 @@ def part_of(row: dict[str, object]) -> str:
 
 
 def print_table(rows: list[dict[str, object]]) -> None:
-    columns = [("link", "link"), ("frame_spread", "sizes wander"), ("used", "used"), ("p95_ms", "p95 ms")]
-    columns += [("worst_ms", "worst ms"), ("arrived", "frames"), ("turns_per_minute", "turns/min")]
+    columns = [("link", "link"), ("frame_spread", "sizes wander"), ("clip", "clip"), ("used", "used")]
+    columns += [
+        ("p95_ms", "p95 ms"),
+        ("worst_ms", "worst ms"),
+        ("arrived", "frames"),
+        ("turns_per_minute", "turns/min"),
+    ]
     columns += [("below_the_new_rate_ms", "below ms"), ("drained_ms", "drained ms")]
     columns += [("back_at_90_percent_ms", "back ms"), ("of_oracle", "of oracle")]
     print("\n| " + " | ".join(title for _, title in columns) + " |\n|" + " --- |" * len(columns))

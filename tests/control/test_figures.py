@@ -14,7 +14,7 @@ import pytest
 from layercast.control.adaptive import STALENESS_S, AdaptiveAllocator
 from layercast.control.budget import FixedBudgetAllocator
 
-from .simulation import Link, Source, Trace, oracle, simulate
+from .simulation import CLIPS, Link, Source, Trace, oracle, simulate, source_of
 
 CELLULAR = Path(__file__).parent / "data" / "cellular.csv"
 
@@ -52,6 +52,16 @@ def test_a_step_down_is_followed_at_once_and_a_step_up_within_seconds(seed, repo
 def test_at_a_constant_link_the_layer_count_hardly_ever_turns_round(bps):
     run = simulate(AdaptiveAllocator(), fixed(bps), Source(spread=0.05), 66)
     assert run.direction_changes(5, 65) <= 2
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("bps", [300_000, 1_000_000, 3_000_000])
+def test_frames_of_real_clips_fill_a_constant_link_and_hardly_turn_its_layer_count(clip, bps):
+    run = simulate(AdaptiveAllocator(), fixed(bps), source_of(clip), 66)
+    assert run.used(5, 65) >= 0.97
+    assert run.p95(5, 65) <= 0.15
+    # The cups' frames grow and shrink by a fifth in seconds, and at 3 Mbit/s that is more than a layer.
+    assert run.direction_changes(5, 65) <= (4 if (clip, bps) == ("cups", 3_000_000) else 2)
 
 
 @pytest.mark.parametrize("bps", [1_000_000, 3_000_000])

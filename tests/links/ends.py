@@ -1,6 +1,6 @@
 """The two ends of a shaped link, each a process of its own in its namespace.
 
-    python ends.py near HOST:PORT SECONDS FRAME_SPREAD TRACE   a relay there, and a synthetic sender
+    python ends.py near HOST:PORT SECONDS SIZES TRACE          a relay there, and a synthetic sender
     python ends.py far HOST:PORT DELAY_MS OUT                  a receiver behind a delay; a row per frame into OUT
 
 The near end prints "up", then "flowing" when the first frame is sent, at last the bytes that the sender sent. The far
@@ -23,12 +23,12 @@ from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
 
-from ..control.simulation import Source
+from ..control.simulation import source_of
 from .proxy import DelayProxy
 
 
-async def near(address: str, seconds: str, frame_spread: str, trace: str) -> None:
-    source = Source(spread=float(frame_spread))
+async def near(address: str, seconds: str, sizes: str, trace: str) -> None:
+    source = source_of(sizes)
     description = StreamDescription("none", b"fingerprint-0000", tuple(f"l{k}" for k in range(source.layers)))
     async with Relay(address, trace=trace or None) as relay:
         print("up", flush=True)

@@ -86,17 +86,17 @@ def over_link(
     steps: Sequence[tuple[float, float]],
     seconds: float,
     folder: Path,
-    frame_spread: float = 0.2,
+    sizes: float | str = 0.2,
     *,
     following: bool = False,
 ) -> Outcome:
-    """A synthetic stream of 4 Mbit/s in 12 layers, 30 frames/s, over a real relay and a shaped link.
+    """A synthetic stream of 4 Mbit/s in some 12 layers, 30 frames/s, over a real relay and a shaped link.
 
     Args:
         steps: (seconds since the first frame, bits per second); the first at 0.
         seconds: length of the stream.
         folder: for the receiver's rows and the relay's trace (near.jsonl).
-        frame_spread: how much the sizes of frames wander.
+        sizes: of frames: by how much they wander, or a recorded clip's name.
         following: for many steps: the link follows them by itself, see ShapedLink.follow.
     """
     address = f"{NEAR_ADDRESS}:{PORT}"
@@ -104,7 +104,7 @@ def over_link(
     carried, changes = [], []
     with (
         ShapedLink(steps[0][1]) as link,
-        _end(link.near, "near", address, seconds, frame_spread, folder / "near.jsonl") as near,
+        _end(link.near, "near", address, seconds, sizes, folder / "near.jsonl") as near,
     ):
         assert near.stdout is not None
         assert near.stdout.readline() == "up\n"
