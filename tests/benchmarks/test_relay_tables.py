@@ -67,6 +67,13 @@ def test_turns_are_told_by_how_much_sizes_wander(store) -> None:
     assert verdict("turns of") == ["yes", "no"]
 
 
+def test_turns_with_the_sizes_of_recorded_clips_are_told_together(store) -> None:
+    clip = {name: value for name, value in FIXED.items() if name != "frame_spread"}
+    rows = [FIXED, {**clip, "clip": "cups", "turns_per_minute": 9.0}, {**clip, "clip": "bedroom"}]
+    store("links/fixed.json", {"rows": rows})
+    assert verdict("turns of") == ["yes", "no"]
+
+
 def test_a_step_that_never_came_back_does_not_hold(store) -> None:
     store("links/fixed.json", {"rows": [STEP, {**STEP, "back_at_90_percent_ms": None}]})
     assert verdict("at 90 % of the higher rate") == ["no"]
@@ -83,6 +90,14 @@ def test_cpu_is_compared_at_equal_receivers_and_with_one_process(store) -> None:
     store("relay/uncapped.jsonl", [level("layercast", 60), level("plain", 45), halved])
     assert verdict("CPU per delivered frame, of") == ["no"]
     assert verdict("second process") == ["yes"]
+
+
+def test_a_plain_fan_out_in_a_relays_process_is_compared_too(store) -> None:
+    rows = [level("layercast", 50), level("plain", 45)]
+    store("relay/uncapped.jsonl", rows)
+    store("relay/tuned.jsonl", [*rows, level("tuned", 30)])
+    assert verdict("CPU per delivered frame, of") == ["yes"]
+    assert verdict("the same, if the plain") == ["no"]
 
 
 def test_one_fault_that_was_felt_elsewhere_is_told(store) -> None:
