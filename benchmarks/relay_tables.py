@@ -178,7 +178,9 @@ def _cellular_asked(how: str, rows: list[Row]) -> list[Asked]:
 def _by_receivers(rows: list[Row], kind: str) -> dict[int, Row]:
     """The rows of one kind, with one process of the relay that follows links."""
     chosen = (
-        row for row in rows if row.get("workers", 1) == 1 and (row.get("adaptive", True) or kind != "layercast")
+        row
+        for row in rows
+        if row.get("workers", 1) == 1 and (row.get("adaptive", True) or kind != "layercast")
     )
     return {row["receivers"]: row for row in chosen if row["kind"] == kind}
 

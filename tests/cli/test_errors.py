@@ -54,6 +54,7 @@ def test_an_error_is_one_line_with_a_hint_and_its_own_exit_code(
         (["trim", "a", "b"], "one of the arguments --layers --bytes --bitrate is required"),
         (["trim", "a", "b", "--bitrate", "fast"], "no size or rate; write 20000, 500k or 1.5M"),
         (["receive", "--from", "a:1", "--max-layers", "0"], "no whole number above 0"),
+        (["receive", "--from", "a:1", "--link", "two words"], "bad link name"),
         (["bench", "codec", "--images", "x", "--layers", "some"], "no whole number above 0"),
     ],
 )

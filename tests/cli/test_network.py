@@ -86,7 +86,16 @@ def test_a_stream_reaches_a_folder_and_a_recording_at_once(talking_relay, tmp_pa
     with (
         process("receive", *come_from, "--frames", 8, recording) as recorder,
         process(
-            "receive", *come_from, "--frames", 8, "--max-layers", 2, tmp_path / "two", command=WITH_PAIRS
+            "receive",
+            *come_from,
+            "--frames",
+            8,
+            "--max-layers",
+            2,
+            "--link",
+            "lan",
+            tmp_path / "two",
+            command=WITH_PAIRS,
         ) as viewer,
     ):
         # Else the first frames go while only the viewer, with its two layers, has asked.

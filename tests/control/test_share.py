@@ -41,6 +41,23 @@ def test_a_stream_with_no_frames_yet_takes_nothing_from_the_others():
     assert share(8000, [Demand((), (), 0.0), demand([(1000, 1.0)])]) == [0, 8000]
 
 
+@given(stream, st.floats(0, 40_000))
+def test_a_cap_cuts_a_demand_in_the_middle_of_a_layer(layers, cap_bps):
+    whole, capped = demand(layers, 10.0), demand(layers, 10.0).within(cap_bps)
+    needs = whole.ends[-1] * 80
+    assert capped.ends[-1] * 80 == pytest.approx(min(needs, cap_bps))
+    assert len(capped.gains_db) == len(capped.ends) - 1
+    assert sum(capped.gains_db) <= sum(whole.gains_db) + 1e-9
+    assert share(1e6, [capped, whole])[0] == pytest.approx(
+        min(needs, cap_bps) + (1e6 - needs - min(needs, cap_bps)) / 2
+    )
+
+
+def test_a_stream_without_frames_has_no_cap_to_cut_it():
+    none_yet = Demand((), (), 0.0)
+    assert none_yet.within(1000.0) == none_yet
+
+
 @given(st.lists(stream, min_size=1, max_size=4), st.floats(0, 1e5))
 def test_exactly_the_rate_is_given_out(streams, rate):
     parts = share(rate, [demand(layers) for layers in streams])

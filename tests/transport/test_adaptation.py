@@ -121,3 +121,86 @@ def test_traces_are_bounded_in_number_and_fixed_budgets_leave_none(tmp_path):
     assert len(list(tmp_path.iterdir())) == MAX_TRACES
     with pytest.raises(ConfigError, match="no trace"):
         Allocators(adaptive=False, trace=tmp_path / "t.jsonl")
+
+
+# --- several streams to one receiver ------------------------------------------------------------------------
+
+
+def test_subscriptions_from_one_address_that_name_one_link_share_it_until_the_last_one_leaves():
+    allocators = Allocators()
+
+    def opened(peer: str, link: str) -> AdaptiveAllocator:
+        allocator = allocators.open(pb.Limits(max_bitrate_bps=500_000), "cam", peer, link)
+        assert isinstance(allocator, AdaptiveAllocator)
+        return allocator
+
+    first, second = opened("ipv4:10.0.0.7:4001", "wan"), opened("ipv4:10.0.0.7:4002", "wan")
+    assert first.peer is second.peer
+    others = [
+        opened("ipv4:10.0.0.8:4001", "wan"),
+        opened("ipv4:10.0.0.7:4003", "lan"),
+        opened("ipv4:10.0.0.7:4004", ""),
+    ]
+    assert len({id(each.peer) for each in (first, *others)}) == 4
+    shared = first.peer
+    first.close()
+    assert opened("ipv4:10.0.0.7:4005", "wan").peer is shared
+    for each in (second, *others):
+        each.close()
+    allocators.open(pb.Limits(), "cam", "ipv4:10.0.0.7:4006", "wan").close()
+    assert opened("ipv4:10.0.0.7:4007", "wan").peer is shared, "one of them has stayed"
+
+
+def test_a_link_is_forgotten_with_its_last_subscription():
+    allocators = Allocators()
+    first = allocators.open(pb.Limits(), "cam", "ipv4:10.0.0.7:4001", "wan")
+    first.close()
+    second = allocators.open(pb.Limits(), "cam", "ipv4:10.0.0.7:4002", "wan")
+    assert isinstance(first, AdaptiveAllocator)
+    assert isinstance(second, AdaptiveAllocator)
+    assert first.peer is not second.peer
+
+
+def test_a_shared_link_leaves_no_trace_and_fixed_budgets_share_none(tmp_path):
+    traced = Allocators(trace=tmp_path / "link.jsonl")
+    traced.open(pb.Limits(), "cam", "ipv4:10.0.0.7:4001", "wan").close()
+    assert (tmp_path / "link.jsonl").read_text() == ""
+    fixed = Allocators(adaptive=False)
+    assert not isinstance(fixed.open(pb.Limits(), "cam", "ipv4:10.0.0.7:4001", "wan"), AdaptiveAllocator)
+
+
+@pytest.mark.parametrize("name", ["two words", "x" * 65])
+def test_a_link_has_a_name_like_a_stream(name):
+    with pytest.raises(ConfigError, match="link name"):
+        Allocators().open(pb.Limits(), "cam", "ipv4:10.0.0.7:4001", name)
+    with pytest.raises(ConfigError, match="link name"):
+        Receiver("127.0.0.1:1", "cam", link=name)
+
+
+@live
+async def test_receivers_that_share_a_link_report_every_frame_and_each_keeps_its_budget():
+    whole = len(unit(0))
+    cap_bps = 0.25 * whole * 8 * FRAME_RATE
+    async with (
+        Relay() as relay,
+        Sender(relay.address, "cam1", description=DESCRIPTION) as one,
+        Sender(relay.address, "cam2", description=DESCRIPTION) as two,
+        Receiver(relay.address, "cam1", decode=False, link="wan") as free,
+        Receiver(relay.address, "cam2", decode=False, link="wan", max_bitrate=cap_bps) as capped,
+    ):
+        await eventually(lambda: relay.statistics().subscribers == 2)
+        await unlimited(one)
+        await two.ready(10)
+        start_s, before = time.monotonic(), None
+        for number in range(int((RAMP_S + MEASURED_S) * FRAME_RATE)):
+            await asyncio.sleep(max(0.0, start_s + number / FRAME_RATE - time.monotonic()))
+            if number == int(RAMP_S * FRAME_RATE):
+                before = free.statistics(), capped.statistics()
+            await one.send_unit(unit(number))
+            await two.send_unit(unit(number))
+        passed_s = time.monotonic() - start_s - RAMP_S
+        await eventually(lambda: relay.statistics().streams["cam1"].subscribers[0].in_flight_frames == 0)
+        frames = free.statistics().frames - before[0].frames
+        assert free.statistics().bytes - before[0].bytes >= 0.95 * frames * whole
+        got_bps = (capped.statistics().bytes - before[1].bytes) * 8 / passed_s
+        assert 0.85 * cap_bps <= got_bps <= 1.02 * cap_bps

@@ -41,7 +41,7 @@ def test_a_relay_holds_the_bound_that_was_asked_for():
     default = allocators.open(pb.Limits(), "cam", "somebody")
     assert isinstance(asked, AdaptiveAllocator)
     assert isinstance(default, AdaptiveAllocator)
-    assert (asked.peer.staleness_s, default.peer.staleness_s) == (0.25, 0.4)
+    assert (asked.limits["staleness_s"], default.limits["staleness_s"]) == (0.25, 0.4)
 
 
 @pytest.mark.parametrize("bound_s", [0.0, -1.0, float("nan"), 1e9])

@@ -49,6 +49,24 @@ def test_whole_frames_that_do_not_wait_are_reported_every_sixth_time():
     assert receiver.pace.calm(receiver.now_s)
 
 
+def test_where_a_link_is_shared_every_frame_is_reported():
+    receiver = Receiver()
+    receiver.pace = ReportPace(seldom=False)
+    assert receiver.run(200) == 200
+    assert not receiver.pace.calm(receiver.now_s)
+
+
+def test_who_gets_the_bitrate_that_it_asked_for_lacks_nothing():
+    for budget_bps, reports in ((1e6, 10), (1.5e6, 60), (None, 60)):
+        receiver = Receiver()
+        for _ in range(300):  # of 0.96 Mbit/s
+            receiver.now_s += FRAME_S
+            if receiver.pace.arrived(receiver.now_s, 0.01, False, 4000, budget_bps):
+                receiver.report()
+        made = sum(at > receiver.now_s - 60 * FRAME_S for at in receiver.reports)
+        assert made <= reports if budget_bps == 1e6 else made >= reports - 1
+
+
 def test_frames_that_lack_layers_are_reported_one_by_one():
     receiver = Receiver()
     receiver.run(1)

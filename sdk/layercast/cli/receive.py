@@ -37,6 +37,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--stream", default="main", metavar="NAME", help="name of the stream (default main)")
     parser.add_argument("--max-bitrate", type=quantity, metavar="R", help="bits per second, e.g. 500k or 2M")
     parser.add_argument("--max-layers", type=count, metavar="K", help="layers per frame")
+    parser.add_argument(
+        "--link",
+        metavar="NAME",
+        help="share what the link carries with other receivers here that give this name, by gain per bit",
+    )
     add_frames_option(parser)
     parser.add_argument("--idle", type=seconds, metavar="S", help="stop when no frame comes for S seconds")
     parser.add_argument(
@@ -68,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         args.stream,
         max_bitrate=args.max_bitrate,
         max_layers=args.max_layers,
+        link=args.link,
         decode=decodes,
         wait_s=args.wait,
         give_up_after_s=args.give_up_after,

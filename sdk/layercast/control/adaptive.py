@@ -103,23 +103,35 @@ class Decision:
     state: str
 
 
+def capped_bps(max_bitrate_bps: float | None) -> float:
+    """What may be spent under a cap, bits per second.
+
+    Raises:
+        ConfigError: it is not positive.
+    """
+    if max_bitrate_bps is None:
+        return float("inf")
+    if not max_bitrate_bps > 0:
+        raise ConfigError(f"a cap of {max_bitrate_bps} bit/s", hint="must be above 0; None is no limit")
+    return max_bitrate_bps * (1 - CAP_MARGIN)
+
+
 class Peer:
     """One receiver: its link, its rate, and the streams that share them.
 
     Args:
         max_bitrate_bps: most bits per second for all its streams together, None for no limit.
-        staleness_s: see STALENESS_S.
+        seldom: its reports may be as seldom as transport.pace has them. Where several streams share it they must not:
+            a stream that lacks nothing would say nothing while another waits to hear of the link.
 
     Raises:
         ConfigError: a limit that is not positive.
     """
 
-    def __init__(self, max_bitrate_bps: float | None = None, staleness_s: float = STALENESS_S) -> None:
-        if not staleness_s > 0:
-            raise ConfigError(f"a staleness bound of {staleness_s} s", hint="give some hundred milliseconds")
+    def __init__(self, max_bitrate_bps: float | None = None, *, seldom: bool = True) -> None:
         self.link = LinkEstimator()
         self.rate = RateController()
-        self.staleness_s = staleness_s
+        self._seldom = seldom
         self._cap_bps = float("inf")
         self.set_cap(max_bitrate_bps)
         self._streams: dict[AdaptiveAllocator, float] = {}
@@ -132,10 +144,7 @@ class Peer:
         Raises:
             ConfigError: a limit that is not positive.
         """
-        if max_bitrate_bps is not None and not max_bitrate_bps > 0:
-            raise ConfigError(f"a cap of {max_bitrate_bps} bit/s", hint="must be above 0; None is no limit")
-        self.max_bitrate_bps = max_bitrate_bps
-        self._cap_bps = float("inf") if max_bitrate_bps is None else max_bitrate_bps * (1 - CAP_MARGIN)
+        self._cap_bps = capped_bps(max_bitrate_bps)
 
     @property
     def rate_bps(self) -> float:
@@ -153,6 +162,11 @@ class Peer:
         if self.link.wait_s >= CONGESTED_S:
             known_bps = min(known_bps, self.link.serving_bps)
         return max(MIN_BPS, known_bps)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no stream is left."""
+        return not self._streams
 
     def attach(self, stream: AdaptiveAllocator) -> None:
         """`stream` shares this link."""
@@ -184,7 +198,7 @@ class Peer:
     def wait_for_reports(self, now_s: float) -> None:
         """Expect acknowledgements as seldom as the receiver may send them now."""
         link = self.link
-        if now_s - self._lacking_s <= SELDOM_AFTER_S:
+        if not self._seldom or now_s - self._lacking_s <= SELDOM_AFTER_S:
             if link.patience_s > PATIENCE_S:
                 link.impatient_since_s = now_s
             link.patience_s = 0.0
@@ -195,7 +209,7 @@ class Peer:
             link.patience_s = max(PATIENCE_S, quiet_s + link.round_s)
 
     def is_calm(self, wait_s: float, frame_bits: float, interval_s: float) -> bool:
-        """Whether the link takes all of its one stream, frames of up to `frame_bits`, far below its cap.
+        """Whether the link takes all of its streams, frames of up to `frame_bits` of one of them, far below its cap.
 
         On a link that has shown a limit such frames must fit its rate: a stream that upstream has already cut to
         this rate would else never be found too large for it, and neither would ever grow again.
@@ -203,9 +217,13 @@ class Peer:
         return (
             self.rate.state == "enough"
             and (
-                not self.rate.measured or (wait_s < CLEAR_S and frame_bits <= self.rate.rate_bps * interval_s)
+                not self.rate.measured
+                or (
+                    wait_s < CLEAR_S
+                    and len(self._streams) == 1
+                    and frame_bits <= self.rate.rate_bps * interval_s
+                )
             )
-            and len(self._streams) == 1
             and self._cap_bps * interval_s > 2 * frame_bits
         )
 
@@ -225,9 +243,9 @@ class AdaptiveAllocator:
     """Follows one receiver's link with one stream.
 
     Args:
-        max_bitrate_bps: bits per second, None for no limit; with `peer`, the peer's cap counts instead.
+        max_bitrate_bps: bits per second, None for no limit; with `peer` of this stream, beside the peer's own cap.
         max_layers: layers per frame, None for no limit.
-        staleness_s: see STALENESS_S; with `peer`, the peer's counts instead.
+        staleness_s: see STALENESS_S.
         peer: the receiver, if several streams go to it over the same link.
 
     Raises:
@@ -242,8 +260,14 @@ class AdaptiveAllocator:
         staleness_s: float = STALENESS_S,
         peer: Peer | None = None,
     ) -> None:
-        self._max_layers = check_layers(max_layers)
-        self.peer = Peer(max_bitrate_bps, staleness_s) if peer is None else peer
+        if not staleness_s > 0:
+            raise ConfigError(f"a staleness bound of {staleness_s} s", hint="give some hundred milliseconds")
+        self.peer = Peer() if peer is None else peer
+        self._alone = peer is None
+        self._staleness_s = staleness_s
+        self._max_bitrate_bps: float | None = None
+        self._cap_bps = float("inf")
+        self.set_limits(max_bitrate_bps, max_layers)
         self._spender = Spender(self.peer.rate_bps)
         self._gains_db: Sequence[float] = ()
         self._layers = 0
@@ -259,22 +283,26 @@ class AdaptiveAllocator:
         Raises:
             ConfigError: a limit that is not positive.
         """
-        self.peer.set_cap(max_bitrate_bps)
         self._max_layers = check_layers(max_layers)
+        if self._alone:
+            self.peer.set_cap(max_bitrate_bps)
+        else:
+            self._cap_bps = capped_bps(max_bitrate_bps)
+        self._max_bitrate_bps = max_bitrate_bps
         self._calm_until_s = float("-inf")
 
     @property
     def limits(self) -> dict[str, float | None]:
         """What the receiver asked for, for a trace's head."""
         return {
-            "max_bitrate_bps": self.peer.max_bitrate_bps,
+            "max_bitrate_bps": self._max_bitrate_bps,
             "max_layers": self._max_layers,
-            "staleness_s": self.peer.staleness_s,
+            "staleness_s": self._staleness_s,
         }
 
     @property
     def useful_bps(self) -> float:
-        """What the link takes now, bits per second; infinite as long as it has shown no limit."""
+        """What the link takes now, bits per second, of all its streams; infinite as long as it has shown no limit."""
         return self.peer.rate.rate_bps if self.peer.rate.measured else float("inf")
 
     def close(self) -> None:
@@ -308,7 +336,8 @@ class AdaptiveAllocator:
             self._passed_s = None
         peer.wait_for_reports(now_s)
         self._gains_db, self._layers = gains_db, layers
-        rate_bps = peer.rate_of(self, now_s)
+        share_bps = peer.rate_of(self, now_s)
+        rate_bps = min(share_bps, self._cap_bps)
         self._spender.bucket.set_rate(rate_bps)
         self._spender.level_bps = peer.rate.steady_bps * rate_bps / max(MIN_BPS, peer.rate_bps)
         self._spender.begin(now_s)
@@ -319,16 +348,18 @@ class AdaptiveAllocator:
         keep, why = 0, ""
         if len(ends) > 1:
             keep, why = self._choose(ends, age_s, wait_s, link_bps)
-        if why in ("budget", "brake"):
+        if why == "brake" or (why == "budget" and share_bps <= self._cap_bps):
             peer.limited(now_s, why)
         self.decision = Decision(keep, why, rate_bps, link_bps, wait_s, peer.rate.state)
         self._calm_bytes = CALM_GROWTH * ends[layers]
-        if why in ("", "layers") and peer.is_calm(wait_s, self._calm_bytes * 8, self._spender.interval_s):
+        frame_bits, interval_s = self._calm_bytes * 8, self._spender.interval_s
+        fits = self._cap_bps * interval_s > 2 * frame_bits
+        if why in ("", "layers") and fits and peer.is_calm(wait_s, frame_bits, interval_s):
             self._calm_until_s = now_s + max(CALM_S, min(CALM_LONG_S, peer.link.quiet_s))
         return keep
 
     def _choose(self, ends: Sequence[int], age_s: float, wait_s: float, link_bps: float) -> tuple[int, str]:
-        staleness_s = self.peer.staleness_s
+        staleness_s = self._staleness_s
         # A first layer too large for the bound still goes when the link is empty, or nothing ever would.
         if age_s > staleness_s or (
             self.peer.link.in_flight and age_s + wait_s + ends[1] * 8 / link_bps > staleness_s
@@ -380,11 +411,12 @@ class AdaptiveAllocator:
         """The stream's usual frame."""
         interval_s = self._spender.interval_s
         layers = self._layers if self._max_layers is None else min(self._layers, self._max_layers)
-        return Demand(
+        usual = Demand(
             self._spender.usual_ends(layers),
             self._gains_db[:layers],
             1 / interval_s if interval_s > 0 else 0.0,
         )
+        return usual.within(self._cap_bps)
 
     def withhold(self, size: float) -> None:
         """Send `size` bytes less than the rate allows, once."""

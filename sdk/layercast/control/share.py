@@ -12,6 +12,7 @@ segment (Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary set 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +32,17 @@ class Demand:
     ends: Sequence[float]
     gains_db: Sequence[float]
     frame_rate: float
+
+    def within(self, cap_bps: float) -> Demand:
+        """What of it counts under a cap, bits per second: the layer that the cap cuts counts in part."""
+        most = cap_bps / 8 / self.frame_rate if self.frame_rate > 0 else float("inf")
+        whole = max(0, bisect_right(self.ends, most) - 1)
+        if whole + 1 >= len(self.ends):
+            return self
+        before, after = self.ends[whole], self.ends[whole + 1]
+        gains = list(gains_or_guess(self.ends, self.gains_db)[: whole + 1])
+        gains[whole] *= max(0.0, most - before) / (after - before)
+        return Demand((*self.ends[: whole + 1], max(before, most)), gains, self.frame_rate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TextIO
 
-from layercast.control.adaptive import STALENESS_S, AdaptiveAllocator
+from layercast.control.adaptive import STALENESS_S, AdaptiveAllocator, Peer
 from layercast.control.budget import FixedBudgetAllocator
 from layercast.control.trace import TracedAllocator
 from layercast.errors import ConfigError
 from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.admission import host_of
 from layercast.transport.limits import MAX_STALENESS_S
 from layercast.transport.outbox import Allocator
+from layercast.transport.wire import check_name
 
 MAX_TRACES = 64
 """Subscriptions that one relay writes down; the later ones go untraced. With MAX_TRACE_BYTES each, 2 GiB."""
@@ -36,23 +38,30 @@ class Allocators:
         self._adaptive = adaptive
         self._trace = None if trace is None else Path(trace)
         self._traced = 0
+        self._links: dict[tuple[str, str], Peer] = {}
         if self._trace is not None:
             _create(self._trace).close()
 
-    def open(self, limits: pb.Limits, stream: str, peer: str) -> Allocator:
+    def open(self, limits: pb.Limits, stream: str, peer: str, link: str = "") -> Allocator:
         """An allocator for one subscription; whoever asked closes it.
 
         Args:
             limits: what the subscriber asks for.
-            stream, peer: for the head of the trace.
+            stream: for the head of the trace.
+            peer: its address, as gRPC names it.
+            link: subscriptions from one address with the same name share what their link carries, by gain per bit; ""
+                for a link of its own. They leave no trace, which is of one subscription.
 
         Raises:
-            ConfigError: the trace file cannot be written.
+            ConfigError: the trace file cannot be written, or a bad name.
         """
         max_bitrate_bps, max_layers = limits.max_bitrate_bps or None, limits.max_layers or None
         if not self._adaptive:
             return FixedBudgetAllocator(max_bitrate_bps, max_layers)
         staleness_s = min(limits.max_staleness_ms / 1e3, MAX_STALENESS_S) or STALENESS_S
+        if link:
+            key = host_of(peer), check_name(link, "link")
+            return _Sharing(self._links, key, max_bitrate_bps, max_layers, staleness_s)
         allocator = AdaptiveAllocator(max_bitrate_bps, max_layers, staleness_s=staleness_s)
         if self._trace is None or self._traced == MAX_TRACES:
             return allocator
@@ -61,6 +70,27 @@ class Allocators:
         if self._traced > 1:
             path = path.with_name(f"{path.stem}-{self._traced}{path.suffix}")
         return _Recording(allocator, _create(path), stream, peer)
+
+
+class _Sharing(AdaptiveAllocator):
+    """An allocator on the link `key`, which is forgotten with the last of them."""
+
+    def __init__(
+        self,
+        links: dict[tuple[str, str], Peer],
+        key: tuple[str, str],
+        max_bitrate_bps: float | None,
+        max_layers: int | None,
+        staleness_s: float,
+    ) -> None:
+        self._links, self._key = links, key
+        peer = links.setdefault(key, Peer(seldom=False))
+        super().__init__(max_bitrate_bps, max_layers, staleness_s=staleness_s, peer=peer)
+
+    def close(self) -> None:
+        super().close()
+        if self.peer.idle:
+            self._links.pop(self._key, None)
 
 
 class _Recording(TracedAllocator):

@@ -98,9 +98,15 @@ USUAL = 1 / 8
 
 
 class ReportPace:
-    """One subscription's pace; made anew for each connection."""
+    """One subscription's pace; made anew for each connection.
 
-    def __init__(self) -> None:
+    Args:
+        seldom: report seldom while all is well. Not where several subscriptions share a link: what one of them does not
+            tell of it, the others suffer.
+    """
+
+    def __init__(self, *, seldom: bool = True) -> None:
+        self._seldom = seldom
         self._reported_s = self._restless_until_s = -inf
         self._delay_s: float | None = None
         self._turning_s = inf
@@ -134,7 +140,7 @@ class ReportPace:
         self._learn(now_s, delay_s)
         late = self._late_s > WAITING_S
         lacks = not whole and (budget_bps is None or self._rate_bps < NEAR_BUDGET * budget_bps)
-        if lacks or (late and WAITING_S < before_s < self._late_s + SOONER_S):
+        if lacks or not self._seldom or (late and WAITING_S < before_s < self._late_s + SOONER_S):
             self._restless_until_s = now_s + RESTLESS_S
         elif late:
             self._restless_until_s = max(self._restless_until_s, now_s + REPORTING_S)

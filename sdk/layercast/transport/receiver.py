@@ -84,12 +84,15 @@ class Receiver:
         decode: decode each frame on a thread before it is handed out; False: on first use of `frame.image`.
         codec: instance to decode with; by default the registry's for the name in the stream description. With
             decode=False and no codec, `frame.image` is refused and no codec is needed.
+        link: name of the link that this receiver shares with others: those at the same relay, from this address, with
+            the same name. What the link carries then goes where a bit buys most, instead of their competing for it, and
+            each `max_bitrate` counts besides; each frame is reported, which costs the relay more. None: its own link.
         wait_s: StreamNotFoundError if the stream has no sender for so long, seconds; None: wait for ever.
         give_up_after_s: raise the last error when the relay was away for so long, seconds; None: keep trying.
         credentials: certificates and token for the relay; None: an open relay without TLS.
 
     Raises:
-        ConfigError: a bad address, stream name, budget or bound.
+        ConfigError: a bad address, stream or link name, budget or bound.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Receiver:
         max_staleness_s: float | None = None,
         decode: bool = True,
         codec: Codec | None = None,
+        link: str | None = None,
         wait_s: float | None = None,
         give_up_after_s: float | None = None,
         credentials: Credentials | None = None,
@@ -120,6 +124,7 @@ class Receiver:
             limits_message(max_bitrate, max_layers, max_staleness_s),
             self._on_session,
             self._on_unit,
+            link=link or "",
             wait_s=wait_s,
             give_up_after_s=give_up_after_s,
             credentials=credentials,

@@ -16,7 +16,7 @@ from layercast.transport.limits import MAX_UNIT_BYTES, PROTOCOL
 from layercast.transport.link import EOF, Call, Link, LinkStatistics, open_call
 from layercast.transport.pace import REPORT_INTERVAL_S, ReportPace
 from layercast.transport.tasks import first_of
-from layercast.transport.wire import SUBSCRIBE, check_stream_name
+from layercast.transport.wire import SUBSCRIBE, check_name, check_stream_name
 
 MAX_ACKS = 64
 """Acknowledgements held for one report; they are cumulative, so the newest speak for the older."""
@@ -33,6 +33,7 @@ class Subscription:
             What it raises ends the subscription.
         on_unit: called with every unit's bytes; returns what is to be acknowledged.
         hops: the relays that the units will pass after this call.
+        link: name of the link that it shares with other subscriptions from this address; "" for one of its own.
         wait_s: StreamNotFoundError if the stream has no sender for so long, seconds; None: wait for ever.
         give_up_after_s: see Link.
         credentials: what to show there.
@@ -47,6 +48,7 @@ class Subscription:
         on_unit: Callable[[bytes], Arrival],
         *,
         hops: pb.Hops | None = None,
+        link: str = "",
         wait_s: float | None = None,
         give_up_after_s: float | None = None,
         credentials: Credentials | None = None,
@@ -58,10 +60,11 @@ class Subscription:
         self._on_session = on_session
         self._on_unit = on_unit
         self._hops = hops or pb.Hops()
+        self._shared_link = check_name(link, "link") if link else ""
         self._wait_ms = None if wait_s is None else int(wait_s * 1000)
         self._link = Link(target, self._connection, give_up_after_s)
         self._acks: list[pb.Ack] = []
-        self._pace = ReportPace()
+        self._pace = ReportPace(seldom=not self._shared_link)
         self._timer: asyncio.TimerHandle | None = None
         self._limits_changed = self._hops_changed = False
         self._wake = asyncio.Event()
@@ -104,9 +107,10 @@ class Subscription:
             limits=self._limits,
             hops=self._hops,
             wait_ms=self._wait_ms,
+            link=self._shared_link,
         )
         self._acks.clear()
-        self._pace = ReportPace()
+        self._pace = ReportPace(seldom=not self._shared_link)
         self._limits_changed = self._hops_changed = False
         async with open_call(self._target, SUBSCRIBE, hello, MAX_UNIT_BYTES, self._credentials) as (
             call,

@@ -19,8 +19,8 @@ SUBSCRIBE = f"/{DISTRIBUTION}/Subscribe"
 HELLO_KEY = "layercast-hello-bin"
 STREAM_KEY = "layercast-stream-bin"
 
-STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""Names are also file names, metric labels and token claims."""
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Names of streams are also file names, metric labels and token claims."""
 
 SESSION_BYTES = 8
 """Random, so that two sessions of one stream differ."""
@@ -29,13 +29,18 @@ M = TypeVar("M", bound=Message)
 
 
 def check_stream_name(name: str) -> str:
-    """The name itself.
+    """The name itself. Raises ConfigError, see `check_name`."""
+    return check_name(name, "stream")
+
+
+def check_name(name: str, what: str) -> str:
+    """The name, of `what`, itself.
 
     Raises:
         ConfigError: not 1..64 characters of [A-Za-z0-9._-].
     """
-    if not STREAM_NAME.fullmatch(name):
-        raise ConfigError(f"bad stream name {name!r}", hint="use 1 to 64 letters, digits, '.', '_' or '-'")
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"bad {what} name {name!r}", hint="use 1 to 64 letters, digits, '.', '_' or '-'")
     return name
 
 

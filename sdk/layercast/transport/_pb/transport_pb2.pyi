@@ -23,18 +23,20 @@ class PublishHello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., session: _Optional[bytes] = ..., description: _Optional[bytes] = ...) -> None: ...
 
 class SubscribeHello(_message.Message):
-    __slots__ = ("protocol", "stream", "limits", "hops", "wait_ms")
+    __slots__ = ("protocol", "stream", "limits", "hops", "wait_ms", "link")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     stream: str
     limits: Limits
     hops: Hops
     wait_ms: int
-    def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hops: _Optional[_Union[Hops, _Mapping]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+    link: str
+    def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hops: _Optional[_Union[Hops, _Mapping]] = ..., wait_ms: _Optional[int] = ..., link: _Optional[str] = ...) -> None: ...
 
 class StreamInfo(_message.Message):
     __slots__ = ("relay", "session", "description")
