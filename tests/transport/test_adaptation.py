@@ -129,8 +129,8 @@ def test_traces_are_bounded_in_number_and_fixed_budgets_leave_none(tmp_path):
 def test_subscriptions_from_one_address_that_name_one_link_share_it_until_the_last_one_leaves():
     allocators = Allocators()
 
-    def opened(peer: str, link: str) -> AdaptiveAllocator:
-        allocator = allocators.open(pb.Limits(max_bitrate_bps=500_000), "cam", peer, link)
+    def opened(peer: str, link: str, subject: str = "") -> AdaptiveAllocator:
+        allocator = allocators.open(pb.Limits(max_bitrate_bps=500_000), "cam", peer, link, subject)
         assert isinstance(allocator, AdaptiveAllocator)
         return allocator
 
@@ -140,8 +140,9 @@ def test_subscriptions_from_one_address_that_name_one_link_share_it_until_the_la
         opened("ipv4:10.0.0.8:4001", "wan"),
         opened("ipv4:10.0.0.7:4003", "lan"),
         opened("ipv4:10.0.0.7:4004", ""),
+        opened("ipv4:10.0.0.7:4008", "wan", "somebody else"),
     ]
-    assert len({id(each.peer) for each in (first, *others)}) == 4
+    assert len({id(each.peer) for each in (first, *others)}) == 5
     shared = first.peer
     first.close()
     assert opened("ipv4:10.0.0.7:4005", "wan").peer is shared

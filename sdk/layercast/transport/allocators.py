@@ -38,11 +38,11 @@ class Allocators:
         self._adaptive = adaptive
         self._trace = None if trace is None else Path(trace)
         self._traced = 0
-        self._links: dict[tuple[str, str], Peer] = {}
+        self._links: dict[tuple[str, str, str], Peer] = {}
         if self._trace is not None:
             _create(self._trace).close()
 
-    def open(self, limits: pb.Limits, stream: str, peer: str, link: str = "") -> Allocator:
+    def open(self, limits: pb.Limits, stream: str, peer: str, link: str = "", subject: str = "") -> Allocator:
         """An allocator for one subscription; whoever asked closes it.
 
         Args:
@@ -51,6 +51,7 @@ class Allocators:
             peer: its address, as gRPC names it.
             link: subscriptions from one address with the same name share what their link carries, by gain per bit; ""
                 for a link of its own. They leave no trace, which is of one subscription.
+            subject: whose token it came with: strangers behind one router share nothing.
 
         Raises:
             ConfigError: the trace file cannot be written, or a bad name.
@@ -60,7 +61,7 @@ class Allocators:
             return FixedBudgetAllocator(max_bitrate_bps, max_layers)
         staleness_s = min(limits.max_staleness_ms / 1e3, MAX_STALENESS_S) or STALENESS_S
         if link:
-            key = host_of(peer), check_name(link, "link")
+            key = host_of(peer), subject, check_name(link, "link")
             return _Sharing(self._links, key, max_bitrate_bps, max_layers, staleness_s)
         allocator = AdaptiveAllocator(max_bitrate_bps, max_layers, staleness_s=staleness_s)
         if self._trace is None or self._traced == MAX_TRACES:
@@ -77,8 +78,8 @@ class _Sharing(AdaptiveAllocator):
 
     def __init__(
         self,
-        links: dict[tuple[str, str], Peer],
-        key: tuple[str, str],
+        links: dict[tuple[str, str, str], Peer],
+        key: tuple[str, str, str],
         max_bitrate_bps: float | None,
         max_layers: int | None,
         staleness_s: float,

@@ -318,7 +318,8 @@ class Relay:
             self._share.check()
         stream = self._streams.get(hello.stream)
         peer = context.peer()
-        allocator = self._allocators.open(hello.limits, stream.name, peer, hello.link)
+        subject = "" if grant is None else grant.subject
+        allocator = self._allocators.open(hello.limits, stream.name, peer, hello.link, subject)
         subscriber = Subscriber(hello.limits, hello.hops, allocator, self._limits.window, self._clock, peer)
         self._count(1)
         try:
