@@ -19,7 +19,10 @@ from benchmarks import results
 Row = dict[str, Any]
 
 COMMANDS = {
-    **{f"links/{part}": f"python -m benchmarks.links {part}" for part in ("fixed", "step", "cellular")},
+    **{
+        f"links/{part}": f"python -m benchmarks.links {part}"
+        for part in ("fixed", "step", "shared", "cellular")
+    },
     "relay/uncapped": "layercast bench relay",
     "relay/fixed_budgets": "layercast bench relay --fixed-budgets --no-plain",
     "relay/mixed": "layercast bench relay --senders 3 --budgets 1 0.5 0.25",
@@ -51,7 +54,7 @@ def stored(name: str) -> Row | None:
     return {"rows": [json.loads(line) for line in text.splitlines() if line.startswith("{")]}
 
 
-LINKS = ("links/fixed", "links/step", "links/cellular")
+LINKS = ("links/fixed", "links/step", "links/shared", "links/cellular")
 
 
 def links() -> list[Row]:
@@ -156,7 +159,16 @@ def _links_asked() -> list[Asked]:
         (what, *_worst(rows, key, unit, goal, digits, most)[1:])
         for rows, key, what, unit, goal, digits, most in names
         if rows
-    ] + _cellular_asked("over a shaped link", rows)
+    ] + [*_shared_asked(rows), *_cellular_asked("over a shaped link", rows)]
+
+
+def _shared_asked(rows: list[Row]) -> list[Asked]:
+    """What two streams are worth that share a link, of what they are worth when they compete for it."""
+    ratios = [row["gain_db"] / row["gain_apart_db"] for row in rows if "gain_apart_db" in row]
+    if not ratios:
+        return []
+    what = "two streams over one link, shared by gain per bit: gain, of the same two's that compete for it"
+    return [(what, "> 1×", f"{min(ratios):.2f} to {max(ratios):.2f}×", min(ratios) > 1)]
 
 
 def _control_asked() -> list[Asked]:
@@ -280,6 +292,8 @@ def _links() -> str:
         "arrived": "arrived",
         "turns_per_minute": "turns a minute",
         "frame_turns_per_minute": "of single frames",
+        "gain_db": "two streams' gain, dB",
+        "gain_apart_db": "the same, competing",
         "of_oracle": "of the oracle's quality",
         "of_oracle_without_first_layer": "the same, above the first layer",
         "below_the_new_rate_ms": "below the new rate, ms",

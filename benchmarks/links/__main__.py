@@ -1,6 +1,6 @@
 """How the relay follows real, shaped links: a table, and JSON into benchmarks/results/links/.
 
-    python -m benchmarks.links [--quick] [fixed] [step] [cellular]
+    python -m benchmarks.links [--quick] [fixed] [step] [shared] [cellular]
 
 Sender, relay and receiver are processes; the link is a veth pair between two network namespaces, shaped by `tc tbf`,
 with 20 ms of travelling each way in a proxy (tests/links). Needs the right to make namespaces (root). Delays are from
@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.control.simulation import CLIPS, Link, Source, Trace, oracle
+from tests.control.simulation import CLIPS, PAIR, Link, Source, Trace, oracle, pair
 from tests.links.network import why_not
 from tests.links.run import Outcome, over_link
 
@@ -112,6 +112,29 @@ def cellular(seconds: int, folder: Path) -> dict[str, object]:
     }
 
 
+def shared(bps: float, seconds: float, folder: Path) -> dict[str, object]:
+    """Two streams to two receivers that say that they share the link, beside the same two that do not."""
+    sources, end_s = pair(), seconds - 1
+    gains = [next(source.frames(1))[2] for source in sources]
+
+    def worth(run: Outcome) -> float:
+        """Summed gain of every frame of both, dB."""
+        told = sum(sum(gains[each.stream][: each.layers]) for each in run.between(WARM_UP_S, end_s))
+        return told / ((end_s - WARM_UP_S) * 30)
+
+    runs = {shares: over_link([(0.0, bps)], seconds, folder, PAIR, shared=shares) for shares in (True, False)}
+    run = runs[True]
+    return {
+        "link": f"{bps / 1e6:g} Mbit/s",
+        "streams": len(sources),
+        "seconds": seconds,
+        "used": round(run.carried_bps(WARM_UP_S, end_s) / bps, 4),
+        **delay_columns(run, round(seconds * 30) * len(sources)),
+        "gain_db": round(worth(run), 2),
+        "gain_apart_db": round(worth(runs[False]), 2),
+    }
+
+
 def runs(parts: Sequence[str], quick: bool, folder: Path) -> Iterator[dict[str, object]]:
     if "fixed" in parts:
         for bps in (0.3e6, 1e6, 3e6):
@@ -120,11 +143,14 @@ def runs(parts: Sequence[str], quick: bool, folder: Path) -> Iterator[dict[str, 
     if "step" in parts:
         for _ in range(1 if quick else 3):
             yield step(8 if quick else 12, folder)
+    if "shared" in parts:
+        for bps in (0.8e6, 1.5e6, 2.5e6):
+            yield shared(bps, 12 if quick else 40, folder)
     if "cellular" in parts:
         yield cellular(60 if quick else 600, folder)
 
 
-PARTS = ("fixed", "step", "cellular")
+PARTS = ("fixed", "step", "shared", "cellular")
 
 
 def main() -> int:
@@ -159,7 +185,8 @@ def main() -> int:
 
 def part_of(row: dict[str, object]) -> str:
     """Which part a row is of."""
-    return "cellular" if "of_oracle" in row else "step" if "drained_ms" in row else "fixed"
+    told = {"of_oracle": "cellular", "drained_ms": "step", "gain_apart_db": "shared"}
+    return next((part for column, part in told.items() if column in row), "fixed")
 
 
 def print_table(rows: list[dict[str, object]]) -> None:

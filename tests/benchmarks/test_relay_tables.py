@@ -79,6 +79,14 @@ def test_a_step_that_never_came_back_does_not_hold(store) -> None:
     assert verdict("at 90 % of the higher rate") == ["no"]
 
 
+def test_two_streams_on_one_link_are_judged_by_their_gain(store) -> None:
+    shared = {"link": "1 Mbit/s", "streams": 2, "used": 0.99, "gain_db": 44.0, "gain_apart_db": 40.0}
+    store("links/shared.json", {"rows": [shared]})
+    assert verdict("two streams") == ["yes"]
+    store("links/shared.json", {"rows": [shared, {**shared, "gain_db": 39.0}]})
+    assert verdict("two streams") == ["no"]
+
+
 def test_cpu_is_compared_at_equal_receivers_and_with_one_process(store) -> None:
     store(
         "relay/uncapped.jsonl",

@@ -79,6 +79,24 @@ class Source:
             yield number / self.fps, tuple(ends), tuple(gains)
 
 
+@dataclass
+class Weighed(Source):
+    """Layers above the first buy `worth` times as much as those of `Source`."""
+
+    worth: float = 1.0
+
+    def frames(self, seconds):
+        for time_s, ends, gains in super().frames(seconds):
+            yield time_s, ends, (gains[0], *(gain * self.worth for gain in gains[1:]))
+
+
+def pair():
+    """A stream whose layers buy much and one whose layers buy little, of 2 Mbit/s each."""
+    return tuple(
+        Weighed(bps=2e6, seed=seed, spread=0.05, worth=worth) for seed, worth in ((1, 2.0), (2, 0.3))
+    )
+
+
 CAMERAS = Path(__file__).parent / "data" / "camera_sizes.csv"
 """Bytes of the layers of 200 frames of three clips (30, 30 and 25 frames/s, at most 640 samples wide) that
 `hierarchical` encoded at quality 0.7: a hand-held walk through a room, cups moved on a table, a view from a car."""
@@ -112,6 +130,14 @@ class Recorded(Source):
 def source_of(sizes):
     """Frames whose sizes wander by a share (0.2), or those of a recorded clip, by name."""
     return Recorded(clip=sizes) if sizes in CLIPS else Source(spread=float(sizes))
+
+
+PAIR = "pair"
+
+
+def sources_of(sizes):
+    """The streams of "pair", or the one of `source_of`."""
+    return pair() if sizes == PAIR else (source_of(sizes),)
 
 
 @dataclass

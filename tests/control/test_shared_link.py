@@ -10,20 +10,9 @@ import pytest
 from layercast.bitstream.types import FrameKind
 from layercast.control.adaptive import AdaptiveAllocator, Peer
 
-from .simulation import Source, Trace
+from .simulation import Trace, pair
 
 DELAY_S = 0.02
-
-
-@dataclass
-class Weighed(Source):
-    """Layers above the first buy `worth` times as much as those of `Source`."""
-
-    worth: float = 1.0
-
-    def frames(self, seconds):
-        for time_s, ends, gains in super().frames(seconds):
-            yield time_s, ends, (gains[0], *(gain * self.worth for gain in gains[1:]))
 
 
 @dataclass
@@ -70,16 +59,12 @@ def over_one_link(streams, steps, seconds, after_s):
 
 
 def two(shared: bool, **caps):
-    """A stream whose layers buy much and one whose layers buy little, of 2 Mbit/s each."""
-    rich, poor = (
-        Weighed(bps=2e6, seed=1, spread=0.05, worth=2.0),
-        Weighed(bps=2e6, seed=2, spread=0.05, worth=0.3),
-    )
+    """An allocator for each of `pair`'s streams, on one link or each on its own."""
     peers = [Peer(seldom=False)] * 2 if shared else [None, None]
     names = ("rich", "poor")
     return [
         (AdaptiveAllocator(caps.get(name), peer=peer), source)
-        for name, source, peer in zip(names, (rich, poor), peers, strict=True)
+        for name, source, peer in zip(names, pair(), peers, strict=True)
     ]
 
 

@@ -27,8 +27,9 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Arrival:
-    """One frame at the receiver; `delay_s` is from its capture, less the travelling time."""
+    """One frame of a stream at its receiver; `delay_s` is from its capture, less the travelling time."""
 
+    stream: int
     offered_s: float
     delay_s: float
     layers: int
@@ -89,14 +90,16 @@ def over_link(
     sizes: float | str = 0.2,
     *,
     following: bool = False,
+    shared: bool = False,
 ) -> Outcome:
-    """A synthetic stream of 4 Mbit/s in some 12 layers, 30 frames/s, over a real relay and a shaped link.
+    """A synthetic stream of 4 Mbit/s in some 12 layers, 30 frames/s, or several, over a real relay and a shaped link.
 
     Args:
         steps: (seconds since the first frame, bits per second); the first at 0.
         seconds: length of the stream.
         folder: for the receiver's rows and the relay's trace (near.jsonl).
-        sizes: of frames: by how much they wander, or a recorded clip's name.
+        sizes: of frames: by how much they wander, or a recorded clip's name, or "pair" (`sources_of`).
+        shared: the receivers say that they share the link.
         following: for many steps: the link follows them by itself, see ShapedLink.follow.
     """
     address = f"{NEAR_ADDRESS}:{PORT}"
@@ -108,7 +111,7 @@ def over_link(
     ):
         assert near.stdout is not None
         assert near.stdout.readline() == "up\n"
-        with _end(link.far, "far", address, DELAY_S * 1e3, rows) as far:
+        with _end(link.far, "far", address, DELAY_S * 1e3, rows, sizes, *["site"] * shared) as far:
             assert near.stdout.readline() == "flowing\n"
             start_s, left = time.monotonic(), list(steps[1:])
             if following:
@@ -126,9 +129,12 @@ def over_link(
             assert near.returncode == 0
             sender_bytes = int(near.stdout.readline())
     late, *told = [json.loads(line) for line in rows.read_text().splitlines()]
-    first_us = told[0][1] - told[0][0] / 30 * 1e6
+    first_us = told[0][2] - told[0][1] / 30 * 1e6
     return Outcome(
-        [Arrival((us - first_us) / 1e6, late - DELAY_S, layers, size) for _, us, late, layers, size in told],
+        [
+            Arrival(stream, (us - first_us) / 1e6, delay_s - DELAY_S, layers, size)
+            for stream, _, us, delay_s, layers, size in told
+        ],
         carried,
         changes,
         sender_bytes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from tests.control.simulation import PAIR
 
 from layercast.control.trace import replay
 
@@ -51,3 +52,11 @@ def test_of_a_thin_link_nearly_all_is_used_and_nothing_is_late(permitted, tmp_pa
     assert sent_bps <= 0.7 * 4e6, (
         "once the link has shown its limit the sender sends a quarter of its 4 Mbit/s"
     )
+
+
+def test_two_streams_whose_receivers_share_the_link_fill_it_with_what_is_worth_most(permitted, tmp_path):
+    run = over_link([(0.0, 1.5e6)], 12.0, tmp_path, PAIR, shared=True)
+    assert run.carried_bps(5.0, 11.0) >= 0.85 * 1.5e6
+    rich, poor = ([each for each in run.between(5.0, 11.0) if each.stream == n] for n in (0, 1))
+    assert min(len(rich), len(poor)) >= 0.9 * 6 * 30
+    assert sum(each.size for each in rich) > 3 * sum(each.size for each in poor)
