@@ -108,6 +108,13 @@ def test_a_plain_fan_out_in_a_relays_process_is_compared_too(store) -> None:
     assert verdict("the same, if the plain") == ["no"]
 
 
+def test_two_hundred_receivers_have_to_get_their_frames(store) -> None:
+    store("relay/uncapped.jsonl", [level("layercast", 50), level("plain", 45)])
+    alone = verdict("receivers of 16 KB frames")
+    store("relay/two_hundred.jsonl", [{**level("layercast", 50), "receivers": 200, "delivered": 0.73}])
+    assert (alone, verdict("receivers of 16 KB frames")) == (["yes"], ["no"])
+
+
 def test_one_fault_that_was_felt_elsewhere_is_told(store) -> None:
     summary = {
         "events": 200, "recovered_within_3_s": 200, "recovered_worst_s": 2.0,
