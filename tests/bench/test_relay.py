@@ -14,13 +14,14 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="re
 def test_each_level_is_a_line_with_what_the_kernel_and_the_receivers_say(capsys, monkeypatch):
     monkeypatch.setattr(relay, "WARM_UP_S", 1.5)
     arguments = ["--receivers", "4", "--senders", "2", "--budgets", "1", "0.5"]
-    arguments += ["--unit-bytes", "2000", "--seconds", "1.5", "--workers", "1", "2"]
+    arguments += ["--unit-bytes", "2000", "--seconds", "1.5", "--workers", "1", "2", "--tuned"]
     assert main(["bench", "relay", *arguments]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["kind"], row["workers"]) for row in rows] == [
         ("layercast", 1),
         ("layercast", 2),
         ("plain", 1),
+        ("tuned", 1),
     ]
     for row in rows:
         assert 0.8 <= row["delivered"] <= 1.1
