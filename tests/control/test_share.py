@@ -26,6 +26,12 @@ def test_layers_that_only_pay_together_are_bought_together():
     assert [(s.size, s.gain) for s in segments] == [(300, 9.0)]
 
 
+def test_a_first_layer_costs_its_units_header_too():
+    first, second = Demand((50, 150), (10.0,), 10), Demand((50, 1050), (10.0,), 10)
+    assert hull((50, 150, 250), (10.0, 1.0))[0].size == 150
+    assert share(40_000, [first, second]) == [12_000, 28_000]
+
+
 def test_streams_alike_get_alike_to_a_layer_and_unstated_gains_are_guessed():
     alike = Demand(tuple(range(0, 1201, 100)), (), 10)
     for rate in range(16_000, 160_000, 8_000):

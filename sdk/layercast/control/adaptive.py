@@ -159,7 +159,9 @@ class Peer:
             known_bps *= CAPPED_ROOM
         if self.link.late_s(now_s, known_bps) > OVERDUE_S:
             known_bps = min(known_bps, self.link.slowed_bps(now_s))
-        if self.link.wait_s >= CONGESTED_S:
+        # Streams have connections of their own, and a small frame of one that is sent after a large one of another says
+        # nothing of the link's rate.
+        if len(self._streams) == 1 and self.link.wait_s >= CONGESTED_S:
             known_bps = min(known_bps, self.link.serving_bps)
         return max(MIN_BPS, known_bps)
 

@@ -69,7 +69,8 @@ def hull(ends: Sequence[float], gains_db: Sequence[float]) -> list[Segment]:
     """Segments of the upper concave hull of gain over bytes, their slopes falling."""
     segments: list[Segment] = []
     for number, gain in enumerate(gains_or_guess(ends, gains_db)):
-        segment = Segment(max(0.0, ends[number + 1] - ends[number]), max(0.0, gain))
+        start = ends[number] if number else 0.0  # a unit's header is paid for with its first layer
+        segment = Segment(max(0.0, ends[number + 1] - start), max(0.0, gain))
         while segments and segments[-1].slope <= segment.slope:
             before = segments.pop()
             segment = Segment(before.size + segment.size, before.gain + segment.gain)
