@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -25,6 +26,13 @@ FRAME_RATE = 30
 RAMP_S, MEASURED_S = 3.0, 5.0
 
 
+async def frames_in_time(start_s: float) -> AsyncIterator[int]:
+    """Numbers of the frames of RAMP_S and MEASURED_S, each at its time."""
+    for number in range(int((RAMP_S + MEASURED_S) * FRAME_RATE)):
+        await asyncio.sleep(max(0.0, start_s + number / FRAME_RATE - time.monotonic()))
+        yield number
+
+
 @live
 async def test_a_cap_is_held_and_used_and_a_neighbour_soon_gets_every_byte():
     whole = len(unit(0))
@@ -38,8 +46,7 @@ async def test_a_cap_is_held_and_used_and_a_neighbour_soon_gets_every_byte():
         await eventually(lambda: relay.statistics().subscribers == 2)
         await unlimited(sender)
         start_s, before = time.monotonic(), None
-        for number in range(int((RAMP_S + MEASURED_S) * FRAME_RATE)):
-            await asyncio.sleep(max(0.0, start_s + number / FRAME_RATE - time.monotonic()))
+        async for number in frames_in_time(start_s):
             if number == int(RAMP_S * FRAME_RATE):
                 before = free.statistics(), capped.statistics()
             await sender.send_unit(unit(number))
@@ -193,8 +200,7 @@ async def test_receivers_that_share_a_link_report_every_frame_and_each_keeps_its
         await unlimited(one)
         await two.ready(10)
         start_s, before = time.monotonic(), None
-        for number in range(int((RAMP_S + MEASURED_S) * FRAME_RATE)):
-            await asyncio.sleep(max(0.0, start_s + number / FRAME_RATE - time.monotonic()))
+        async for number in frames_in_time(start_s):
             if number == int(RAMP_S * FRAME_RATE):
                 before = free.statistics(), capped.statistics()
             await one.send_unit(unit(number))

@@ -22,8 +22,6 @@ _ORDINARY = 0
 _GET_SET = {"x86_64": (315, 314), "aarch64": (275, 274), "riscv64": (275, 274)}
 """Numbers of the system calls sched_getattr and sched_setattr, which Python does not have, by machine."""
 
-_LINUX = sys.platform.startswith("linux")
-
 
 def set_slice(thread_id: int, slice_s: float) -> bool:
     """Give a thread of this process a slice; its policy and its nice value stay.
@@ -36,8 +34,8 @@ def set_slice(thread_id: int, slice_s: float) -> bool:
         Whether the thread has it now. False where there are no such slices (other systems, Linux before 6.12) or they
         are not allowed: nothing is lost by it but time.
     """
-    calls = _GET_SET.get(platform.machine())
-    if calls is None or not _LINUX:
+    calls = _calls()
+    if calls is None:
         return False
     present = _attributes(thread_id, calls[0])
     if present is None or present[_POLICY] != _ORDINARY:
@@ -50,9 +48,13 @@ def set_slice(thread_id: int, slice_s: float) -> bool:
 
 def slice_of(thread_id: int) -> float | None:
     """The slice that a thread has, seconds; None where that is not known."""
-    calls = _GET_SET.get(platform.machine())
-    found = None if calls is None or not _LINUX else _attributes(thread_id, calls[0])
+    calls = _calls()
+    found = None if calls is None else _attributes(thread_id, calls[0])
     return None if found is None else found[_SLICE] / 1e9
+
+
+def _calls() -> tuple[int, int] | None:
+    return _GET_SET.get(platform.machine()) if sys.platform.startswith("linux") else None
 
 
 def _attributes(thread_id: int, call: int) -> list[int] | None:
