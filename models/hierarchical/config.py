@@ -81,7 +81,7 @@ class Config:
     sized: tuple[int, int] = (36, 72)
     surprising: int = 72
     classes: tuple[int, int] = (2, 4)
-    follow: tuple[tuple[int, ...], tuple[int, ...]] = ((), (2, 3))
+    follow: tuple[tuple[int, ...], tuple[int, ...]] = ((), (3,))
     log_lambda: tuple[float, float] = (math.log(0.0007), math.log(0.16))
     step_energy: float = 26.0
     knots: int = 8

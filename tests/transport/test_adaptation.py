@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from layercast.bitstream import read_index
 from layercast.bitstream.types import FrameKind
 from layercast.control.adaptive import AdaptiveAllocator
 from layercast.errors import ConfigError
@@ -83,11 +84,11 @@ class Stage:
         for _ in range(int(seconds * FRAME_RATE)):
             self.stream.publish(unit(self.number))
             self.number += 1
-            while (chosen := self.subscriber.next()) is not None:
-                frame, keep = chosen
-                done_s = max(done_s, self.clock.now_s) + frame.ends[keep] * 8 / self.link_bps
-                arrivals.append((done_s, frame.header.frame_id, frame.ends[keep]))
-                self.sizes.append(frame.ends[keep])
+            while (message := self.subscriber.next()) is not None:
+                size = len(message)
+                done_s = max(done_s, self.clock.now_s) + size * 8 / self.link_bps
+                arrivals.append((done_s, read_index(message).header.frame_id, size))
+                self.sizes.append(size)
             self.clock.advance(1 / FRAME_RATE)
             while arrivals and arrivals[0][0] <= self.clock.now_s:
                 arrived_s, frame_id, size = arrivals.pop(0)

@@ -7,25 +7,26 @@ from collections import deque
 
 import pytest
 
-from layercast.transport.latency import Latency
 from layercast.transport.pump import Pump
-from layercast.transport.shared import SharedFrame
 
-from .harness import live, unit
+from .harness import live
 
 
 class Peer:
     """Takes messages when told to."""
 
     def __init__(self) -> None:
-        self.frames: deque[SharedFrame] = deque()
+        self.waiting: deque[bytes] = deque()
         self.taken: list[bytes] = []
         self.room: asyncio.Future[None] | None = None
-        self.latency = Latency()
-        self.pump = Pump(self.take, self.write, self.latency, lambda: 0.0)
+        self.written = 0
+        self.pump = Pump(self.take, self.write, self.count)
 
-    def take(self) -> tuple[SharedFrame, int] | None:
-        return (self.frames.popleft(), 1) if self.frames else None
+    def take(self) -> bytes | None:
+        return self.waiting.popleft() if self.waiting else None
+
+    def count(self) -> None:
+        self.written += 1
 
     async def write(self, message: bytes) -> None:
         if self.room is not None:
@@ -33,7 +34,7 @@ class Peer:
         self.taken.append(message)
 
     def offer(self, number: int) -> None:
-        self.frames.append(SharedFrame(unit(number)))
+        self.waiting.append(b"%d" % number)
         self.pump.kick()
 
     def shut(self) -> asyncio.Future[None]:
@@ -48,26 +49,25 @@ async def turn() -> None:
 
 
 @live
-async def test_a_frame_is_written_by_its_arrival():
+async def test_a_message_is_written_by_its_arrival():
     peer = Peer()
     peer.offer(0)
-    assert len(peer.taken) == 1
-    assert sum(peer.latency.statistics().counts) == 1
+    assert (peer.taken, peer.written) == ([b"0"], 1)
     peer.pump.close()
 
 
 @live
-async def test_frames_wait_while_a_write_does_and_follow_in_order():
+async def test_messages_wait_while_a_write_does_and_follow_in_order():
     peer = Peer()
     room = peer.shut()
     for number in range(3):
         peer.offer(number)
     await turn()
-    assert (len(peer.taken), len(peer.frames)) == (0, 2)
+    assert (len(peer.taken), len(peer.waiting), peer.written) == (0, 2, 0)
     room.set_result(None)
     await turn()
-    assert [SharedFrame(message).header.frame_id for message in peer.taken] == [0, 1, 2]
-    assert not peer.frames
+    assert (peer.taken, peer.written) == ([b"0", b"1", b"2"], 3)
+    assert not peer.waiting
     peer.pump.close()
 
 

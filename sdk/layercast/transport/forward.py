@@ -17,12 +17,11 @@ import grpc.aio
 from layercast.control.budget import FixedBudgetAllocator
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.channel import open_channel
-from layercast.transport.latency import Latency
 from layercast.transport.limits import CLOSE_TIMEOUT_S, MAX_CONTROL_BYTES, Window
 from layercast.transport.link import EOF, Call
 from layercast.transport.pump import Pump
 from layercast.transport.stream import Clock, RelayStream, Subscriber
-from layercast.transport.tasks import cancel_and_wait, first_of, limited, raise_when
+from layercast.transport.tasks import cancel_and_wait, first_of, limited, raise_when, result_of
 from layercast.transport.wire import PUBLISH, STREAM_KEY, parse
 
 Context = Any
@@ -89,7 +88,7 @@ class HubCopy:
         self._subscriber = Subscriber(
             pb.Limits(), pb.Hops(), FixedBudgetAllocator(None, None), window, clock, target, is_copy=True
         )
-        self._pump = Pump(self._subscriber.next, call.write, Latency(), clock)
+        self._pump = Pump(self._subscriber.next, call.write, self._subscriber.written)
         self._subscriber.on_ready = self._pump.kick
         self._stream: RelayStream | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -101,7 +100,7 @@ class HubCopy:
         self._reading = asyncio.create_task(self._read(), name=f"layercast copy {stream.name}")
         try:
             await first_of(
-                _result(self._reading), _result(self._pump.failed), raise_when(self._subscriber.ended)
+                result_of(self._reading), result_of(self._pump.failed), raise_when(self._subscriber.ended)
             )
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, ConnectionError):
             raise _HubEndedError from None
@@ -118,7 +117,7 @@ class HubCopy:
         self.leave()
         if self._reading is not None:
             with contextlib.suppress(Exception):
-                await limited(first_of(_result(self._reading), self._all_arrived()), CLOSE_TIMEOUT_S)
+                await limited(first_of(result_of(self._reading), self._all_arrived()), CLOSE_TIMEOUT_S)
         await cancel_and_wait(self._reading)
         self._pump.close()
 
@@ -155,7 +154,3 @@ async def _close(copy: HubCopy | None, call: Call, channel: Any) -> None:
         await copy.aclose()
     call.cancel()
     await channel.close()
-
-
-async def _result(future: asyncio.Future[None]) -> None:
-    await asyncio.shield(future)

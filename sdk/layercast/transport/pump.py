@@ -1,8 +1,8 @@
-"""Writing frames to one subscriber, one at a time, without a task that has to be woken for each.
+"""Writing messages to one peer, one at a time, without a task that has to be woken for each.
 
-A task that waits for "there is a frame" costs an event loop two more turns per frame and subscriber, a twentieth of a
-relay's time. Here the frame's arrival itself begins the write, and the end of the write looks for the next frame. So
-the coroutine that gRPC's `write` is gets driven by hand: `send(None)` runs it up to the future that it waits for.
+A task that waits for "there is a message" costs an event loop two more turns for each, a twentieth of a relay's time.
+Here what brings a message begins the write itself, and the end of the write looks for the next one. So the coroutine
+that gRPC's `write` is gets driven by hand: `send(None)` runs it up to the future that it waits for.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from layercast.transport.latency import Latency
-from layercast.transport.shared import SharedFrame
-
 
 class Pump:
-    """Hands frames to `write` as fast as it takes them.
+    """Hands messages to `write` as fast as it takes them.
 
     Args:
-        take: the next frame and how many of its layers to send, None if there is none now.
+        take: the next message, None if there is none now.
         write: begins to write a message; a coroutine function.
-        latency: counts how long each frame stayed here.
-        clock: monotonic seconds.
+        written: called when a message has been written.
 
     Attributes:
         failed: gets what a write raised; nothing is written after it.
@@ -30,25 +26,20 @@ class Pump:
 
     def __init__(
         self,
-        take: Callable[[], tuple[SharedFrame, int] | None],
+        take: Callable[[], bytes | None],
         write: Callable[[bytes], Coroutine[Any, Any, None]],
-        latency: Latency,
-        clock: Callable[[], float],
+        written: Callable[[], None],
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._take = take
         self._write = write
-        self._latency = latency
-        self._clock = clock
-        self._accepted_s = 0.0
+        self._written = written
         self._writing: Coroutine[Any, Any, None] | None = None
 
     def kick(self) -> None:
         """There may be something to write, or room for it."""
-        while self._writing is None and not self.failed.done() and (chosen := self._take()) is not None:
-            frame, keep = chosen
-            self._accepted_s = frame.accepted_s
-            self._writing = self._write(frame.prefix(keep))
+        while self._writing is None and not self.failed.done() and (message := self._take()) is not None:
+            self._writing = self._write(message)
             self._step()
 
     def close(self) -> None:
@@ -65,7 +56,7 @@ class Pump:
             pending = self._writing.send(None)
         except StopIteration:
             self._writing = None
-            self._latency.add(self._clock() - self._accepted_s)
+            self._written()
         except (Exception, asyncio.CancelledError) as error:
             self._writing = None
             self._fail(error)

@@ -40,7 +40,7 @@ from layercast.transport.shares import Share
 from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
 from layercast.transport.streams import Streams
-from layercast.transport.tasks import cancel_and_wait, first_of, limited, raise_when
+from layercast.transport.tasks import cancel_and_wait, first_of, limited, raise_when, result_of
 from layercast.transport.wire import (
     DISTRIBUTION,
     HELLO_KEY,
@@ -320,7 +320,8 @@ class Relay:
         peer = context.peer()
         subject = "" if grant is None else grant.subject
         allocator = self._allocators.open(hello.limits, stream.name, peer, hello.link, subject)
-        subscriber = Subscriber(hello.limits, hello.hops, allocator, self._limits.window, self._clock, peer)
+        window, clock, latency = self._limits.window, self._clock, self._forwarding
+        subscriber = Subscriber(hello.limits, hello.hops, allocator, window, clock, peer, latency=latency)
         self._count(1)
         try:
             with self._gate.running(context, stream.name, "subscribe", grant, subscriber.end):
@@ -349,11 +350,11 @@ class Relay:
         info = stream.serve(subscriber)
         info.relay = self.id
         await context.send_initial_metadata(to_metadata(STREAM_KEY, info))
-        pump = Pump(subscriber.next, context.write, self._forwarding, self._clock)
+        pump = Pump(subscriber.next, context.write, subscriber.written)
         subscriber.on_ready = pump.kick
         pump.kick()
         try:
-            await first_of(_result(pump.failed), self._take_reports(context, stream, subscriber))
+            await first_of(result_of(pump.failed), self._take_reports(context, stream, subscriber))
         finally:
             pump.close()
 
@@ -383,7 +384,3 @@ class Relay:
                 for subscriber in stream.subscribers:
                     if subscriber.outbox.silent_s(now_s) > self._limits.ack_timeout_s:
                         subscriber.end(DroppedError("silent", "no acknowledgement for too long"))
-
-
-async def _result(future: asyncio.Future[None]) -> None:
-    await future

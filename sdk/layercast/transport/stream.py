@@ -14,6 +14,7 @@ from layercast.errors import LayercastError, TransportError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.demand import HEADROOM, LinkDemand
 from layercast.transport.first_frame import FirstFrameCache
+from layercast.transport.latency import Latency
 from layercast.transport.limits import UPSTREAM_HEADROOM, RelayLimits, Window
 from layercast.transport.outbox import Allocator, Outbox, OutboxStatistics
 from layercast.transport.shared import SharedFrame
@@ -61,10 +62,11 @@ class Subscriber:
         window: its staleness bounds.
         clock: monotonic seconds.
         peer: its address.
+        latency: counts how long each frame stayed here.
         is_copy: it is not a subscriber from outside, but the hub's copy (see forward.py).
 
     Attributes:
-        on_ready: called when there may be a frame for `next`.
+        on_ready: called when there may be a message for `next`.
         ended: set to why its call has to end.
     """
 
@@ -77,9 +79,12 @@ class Subscriber:
         clock: Clock,
         peer: str = "",
         *,
+        latency: Latency | None = None,
         is_copy: bool = False,
     ) -> None:
         self._clock = clock
+        self._latency = latency or Latency()
+        self._accepted_s = 0.0
         self.peer = peer
         self.is_copy = is_copy
         self.limits = limits
@@ -100,10 +105,19 @@ class Subscriber:
         self.outbox.push(frame, now_s)
         self.on_ready()
 
-    def next(self) -> tuple[SharedFrame, int] | None:
-        """See Outbox.next."""
+    def next(self) -> bytes | None:
+        """The next message for it, None if there is none now."""
         outbox = self.outbox
-        return outbox.next(self._clock()) if outbox.waiting else None
+        chosen = outbox.next(self._clock()) if outbox.waiting else None
+        if chosen is None:
+            return None
+        frame, keep = chosen
+        self._accepted_s = frame.accepted_s
+        return frame.prefix(keep)
+
+    def written(self) -> None:
+        """That message is on its way."""
+        self._latency.add(self._clock() - self._accepted_s)
 
     def acknowledge(self, acks: Sequence[pb.Ack]) -> None:
         """The peer confirms arrivals, oldest first."""

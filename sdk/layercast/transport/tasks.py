@@ -69,3 +69,8 @@ async def first_of(*work: Coroutine[Any, Any, None]) -> None:
 async def raise_when(ended: asyncio.Future[LayercastError]) -> None:
     """Raise what `ended` is set to, once it is; for `first_of`."""
     raise await asyncio.shield(ended)
+
+
+async def result_of(future: asyncio.Future[None]) -> None:
+    """Wait for `future`, which somebody else ends, and raise what it was given; for `first_of`."""
+    await asyncio.shield(future)
