@@ -48,6 +48,14 @@ LIMITS = (
     Setting("max_unit_bytes", quantity, "N", "largest frame (default 32 MiB)", None, "limits"),
     Setting("max_frames_per_s", per_second, "R", "of each sender", None, "limits"),
     Setting("max_publish_bitrate", quantity, "R", "of each sender, bits per second", None, "limits"),
+    Setting(
+        "max_reports_per_s",
+        per_second,
+        "R",
+        "of all receivers, who are asked to keep to it",
+        1000.0,
+        "limits",
+    ),
 )
 
 

@@ -132,6 +132,7 @@ class Peer:
         self.link = LinkEstimator()
         self.rate = RateController()
         self._seldom = seldom
+        self._asked_s = 0.0
         self._cap_bps = float("inf")
         self.set_cap(max_bitrate_bps)
         self._streams: dict[AdaptiveAllocator, float] = {}
@@ -197,18 +198,23 @@ class Peer:
         if why == "brake" or self.rate.rate_bps < NEAR_CAP * self._cap_bps:
             self._lacking_s = now_s
 
+    def expect_reports(self, interval_s: float) -> None:
+        """The receiver was asked to report no more often than this, seconds."""
+        self._asked_s = interval_s
+
     def wait_for_reports(self, now_s: float) -> None:
         """Expect acknowledgements as seldom as the receiver may send them now."""
         link = self.link
+        asked_s = self._asked_s + QUIET_SLACK_S + link.round_s if self._asked_s else 0.0
         if not self._seldom or now_s - self._lacking_s <= SELDOM_AFTER_S:
-            if link.patience_s > PATIENCE_S:
+            if link.patience_s > max(PATIENCE_S, asked_s):
                 link.impatient_since_s = now_s
-            link.patience_s = 0.0
+            link.patience_s = asked_s
         else:
             quiet_s = SELDOM_S
             if link.quiet_s >= QUIET_S:
                 quiet_s = max(SELDOM_S, min(QUIET_MOST_S, QUIET_GROWTH * link.quiet_s + QUIET_SLACK_S))
-            link.patience_s = max(PATIENCE_S, quiet_s + link.round_s)
+            link.patience_s = max(PATIENCE_S, quiet_s + link.round_s, asked_s)
 
     def is_calm(self, wait_s: float, frame_bits: float, interval_s: float) -> bool:
         """Whether the link takes all of its streams, frames of up to `frame_bits` of one of them, far below its cap.
@@ -293,6 +299,10 @@ class AdaptiveAllocator:
         self._max_bitrate_bps = max_bitrate_bps
         self._calm_until_s = float("-inf")
 
+    def expect_reports(self, interval_s: float) -> None:
+        """The receiver was asked to report no more often than this, seconds; 0.0: as often as it helps."""
+        self.peer.expect_reports(interval_s)
+
     @property
     def limits(self) -> dict[str, float | None]:
         """What the receiver asked for, for a trace's head."""
@@ -306,6 +316,11 @@ class AdaptiveAllocator:
     def useful_bps(self) -> float:
         """What the link takes now, bits per second, of all its streams; infinite as long as it has shown no limit."""
         return self.peer.rate.rate_bps if self.peer.rate.measured else float("inf")
+
+    @property
+    def is_restless(self) -> bool:
+        """The receiver reports each frame, as far as is known here: it cannot have got what it asked for."""
+        return self.peer.rate.state != "enough"
 
     def close(self) -> None:
         """The stream is gone; its share goes to the peer's others."""

@@ -388,10 +388,18 @@ class FixedBudgetAllocator:
     ) -> None:
         """Nothing to learn; see on_sent."""
 
+    def expect_reports(self, interval_s: float) -> None:
+        """Nothing is learned from them; see on_sent."""
+
     @property
     def useful_bps(self) -> float:
         """What the link carries: no limit is known of it."""
         return inf
+
+    @property
+    def is_restless(self) -> bool:
+        """It may be calm whatever it gets: reports say nothing that matters here."""
+        return False
 
     def close(self) -> None:
         """Nothing is held."""

@@ -89,7 +89,7 @@ GROWTH_MOST = 1.2
 
 FEEDBACK_S = 0.15
 """What is sent shows in the acknowledgements after so long, seconds (30 frames/s, 40 ms of round trip); where
-it takes longer, all growth is slower by as much."""
+it takes longer, all growth is slower by as much, but what sends no more than NEAR too much until then."""
 
 FAR_BELOW = 0.7
 """Below this share of the last good rate, recovery starts fast."""
@@ -248,7 +248,8 @@ class RateController:
     def _grow(self, now_s: float, passed_s: float, link: LinkEstimator) -> None:
         self.state = "grow"
         clear_s = 0.0 if self._clear_since_s is None else now_s - self._clear_since_s
-        growth = self._growth(now_s, clear_s) * min(1.0, FEEDBACK_S / max(FEEDBACK_S, link.feedback_s))
+        growth, feedback_s = self._growth(now_s, clear_s), max(FEEDBACK_S, link.feedback_s)
+        growth = max(growth * FEEDBACK_S / feedback_s, min(growth, NEAR / feedback_s))
         self.rate_bps = min(MAX_BPS, self.rate_bps * exp(growth * passed_s))
         self._good_bps = max(self._good_bps, self.rate_bps)
 

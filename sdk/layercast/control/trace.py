@@ -6,6 +6,8 @@ One object a line. The first is the head, `{"layercast_trace": 1, "max_bitrate_b
 * `{"e": "frame", "t", "kind", "age", "ends": [...], "gains": [...], "keep", "why", "rate", "link", "wait",
   "state"}`: layers `keep` and above were dropped for the reason `why`; see `control.adaptive.Decision`;
 * `{"e": "sent", "t", "id", "size"}` and `{"e": "ack", "t", "id", "size", "arrival", "lag"}`;
+* `{"e": "limits", "max_bitrate_bps", "max_layers"}` and `{"e": "reports", "interval"}`: what the receiver asks for
+  from then on, and how often it was asked to report at most;
 * `{"e": "end", "why": "size"}` when the file reached its bound; nothing follows.
 """
 
@@ -115,10 +117,20 @@ class TracedAllocator:
         self.allocator.set_limits(max_bitrate_bps, max_layers)
         self._write({"e": "limits", "max_bitrate_bps": max_bitrate_bps, "max_layers": max_layers})
 
+    def expect_reports(self, interval_s: float) -> None:
+        """See AdaptiveAllocator.expect_reports."""
+        self.allocator.expect_reports(interval_s)
+        self._write({"e": "reports", "interval": interval_s})
+
     @property
     def useful_bps(self) -> float:
         """See AdaptiveAllocator.useful_bps."""
         return self.allocator.useful_bps
+
+    @property
+    def is_restless(self) -> bool:
+        """See AdaptiveAllocator.is_restless."""
+        return self.allocator.is_restless
 
     def close(self) -> None:
         """Stop writing; the stream is gone. The file stays open: its owner closes it."""
@@ -263,6 +275,9 @@ def replay(lines: Iterable[str], allocator: AdaptiveAllocator | None = None) -> 
         if kind == "limits":
             allocator.set_limits(event["max_bitrate_bps"], event["max_layers"])
             continue
+        if kind == "reports":
+            allocator.expect_reports(event["interval"])
+            continue
         last_s = now_s = event["t"]
         first_s = now_s if first_s is None else first_s
         if kind == "frame":
@@ -337,6 +352,9 @@ def _check(event: Any) -> dict[str, Any]:
         return dict(event)
     if kind == "limits":
         _check_head({"layercast_trace": VERSION, **event})
+        return dict(event)
+    if kind == "reports":
+        _number(event["interval"])
         return dict(event)
     _number(event["t"])
     if kind == "frame":

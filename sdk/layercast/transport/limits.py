@@ -92,6 +92,11 @@ UPSTREAM_HEADROOM = 1.1
 out of step by some jitter, do not both cut the same frame."""
 
 
+REPORTS_PER_S = 1000.0
+"""All subscribers' control messages per second, by default: 33 of those that report each of 30 frames/s. A tenth of a
+core (some 100 us each)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """How stale a peer's frames may get before its sender stops sending, then forgets.
@@ -140,6 +145,8 @@ class RelayLimits:
         max_unit_bytes: larger access units end the call that sent them (see GIANT_FACTOR).
         max_frames_per_s: of one publisher; None: no limit.
         max_publish_bitrate: access units of one publisher, bits per second; None: no limit.
+        max_reports_per_s: of all subscribers together; beyond it they are asked to report less often. Nobody is refused
+            for it.
         first_frame_bytes: per stream, for late joiners: a key frame (always kept) and the deltas after it.
         first_frame_max_age_s: an older key frame is not sent to a late joiner: it is no longer the present.
         ack_timeout_s: a subscriber that acknowledges nothing for so long, with frames in flight, is dropped;
@@ -156,6 +163,7 @@ class RelayLimits:
     max_unit_bytes: int = MAX_UNIT_BYTES
     max_frames_per_s: float | None = None
     max_publish_bitrate: float | None = None
+    max_reports_per_s: float = REPORTS_PER_S
     first_frame_bytes: int = 4 << 20
     first_frame_max_age_s: float = 10.0
     ack_timeout_s: float = 15.0
@@ -172,6 +180,7 @@ class RelayLimits:
             self.max_unit_bytes,
             self.max_frames_per_s,
             self.max_publish_bitrate,
+            self.max_reports_per_s,
         )
         if not all(limit is None or limit >= 1 for limit in given):
             raise ConfigError("relay limits must be at least 1", hint="leave a limit out to get its default")

@@ -42,6 +42,11 @@ def families(now: RelayStatistics, per_receiver: bool, connected: int | None = N
     yield CounterMetricFamily(
         "layercast_tls_handshakes", "TLS handshakes begun, also those that failed", now.handshakes
     )
+    yield GaugeMetricFamily(
+        "layercast_report_interval_seconds",
+        "Least time between two reports that receivers are asked for, 0 while they are few",
+        now.report_interval_s,
+    )
     if connected is not None:
         yield GaugeMetricFamily(
             "layercast_connections", "TCP connections to the relay's port, also of strangers", connected

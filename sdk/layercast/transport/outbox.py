@@ -51,9 +51,16 @@ class Allocator(Protocol):
     def set_limits(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
         """What the peer asks for now; None is no limit."""
 
+    def expect_reports(self, interval_s: float) -> None:
+        """The peer was asked to report no more often than this, seconds; 0.0: as often as it helps."""
+
     @property
     def useful_bps(self) -> float:
         """What the way to the peer takes now, bits per second; infinite if no limit is known."""
+
+    @property
+    def is_restless(self) -> bool:
+        """The peer reports each frame, as far as is known here."""
 
     def close(self) -> None:
         """The peer is gone."""

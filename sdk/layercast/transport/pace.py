@@ -37,6 +37,9 @@ WEARY_INTERVAL_S = 0.1
 USUAL_DELAY = 1 / 8
 """By this share of the difference, per frame, the usual delay follows the present one."""
 
+ASKED_MOST_S = 1.0
+"""No relay has a receiver wait longer than this with its reports, seconds."""
+
 CALM_INTERVAL_S = 0.18
 """Time between reports while calm, in seconds: every sixth frame at 30 frames/s. Well below Window.max_age_s, so that a
 missing report closes no window."""
@@ -111,6 +114,7 @@ class ReportPace:
         self._delay_s: float | None = None
         self._turning_s = inf
         self._weary = False
+        self._asked_s = 0.0
         self._least_s = inf
         self._late_s = -inf
         self._quiet_from_s = inf
@@ -157,8 +161,16 @@ class ReportPace:
             passed_s >= CALM_INTERVAL_S and (self._frames >= QUIET_FRAMES or self._bytes >= QUIET_BYTES)
         )
 
-    def calm(self, now_s: float) -> bool:
+    def ask(self, interval_s: float) -> None:
+        """The relay wants no more reports than one in so many seconds; those that it gets are to speak for all."""
+        self._asked_s = min(interval_s, ASKED_MOST_S)
+
+    def brief(self, now_s: float) -> bool:
         """Whether the newest arrival tells all there is to tell."""
+        return self._asked_s > 0 or self.calm(now_s)
+
+    def calm(self, now_s: float) -> bool:
+        """Whether frames come whole and in time."""
         return now_s >= self._restless_until_s
 
     def due_s(self, now_s: float) -> float:
@@ -193,5 +205,5 @@ class ReportPace:
 
     def _interval_s(self, now_s: float) -> float:
         if self.calm(now_s):
-            return self._quiet_interval_s
-        return WEARY_INTERVAL_S if self._weary else REPORT_INTERVAL_S
+            return max(self._asked_s, self._quiet_interval_s)
+        return max(self._asked_s, WEARY_INTERVAL_S if self._weary else REPORT_INTERVAL_S)

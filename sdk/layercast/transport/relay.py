@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,7 @@ from layercast.transport.limits import (
 from layercast.transport.link import EOF
 from layercast.transport.publisher import Publisher
 from layercast.transport.pump import Pump
+from layercast.transport.report_budget import ReportBudget
 from layercast.transport.shares import Share
 from layercast.transport.status import LEAVING, DroppedError, LeavingError, OverLimitError
 from layercast.transport.stream import Clock, RelayStream, StreamStatistics, Subscriber
@@ -80,6 +83,7 @@ class RelayStatistics:
         hung_up: calls that ended from outside, by right, "publish" or "subscribe": their peer left in the middle or
             vanished, or sent a message so large that gRPC ended the call unread.
         forwarding: how long frames stayed here.
+        report_interval_s: subscribers were asked to report no more often than this, seconds; 0.0: as often as it helps.
         handshakes: TLS handshakes begun.
         leaving: it drains.
     """
@@ -89,6 +93,7 @@ class RelayStatistics:
     refused: dict[str, int]
     hung_up: dict[str, int]
     forwarding: LatencyStatistics
+    report_interval_s: float
     handshakes: int
     leaving: bool
 
@@ -149,6 +154,7 @@ class Relay:
         self._metrics: MetricsServer | None = None
         self._gate = Gate(self._limits, token_keys, clock)
         self._forwarding = Latency()
+        self._reports = ReportBudget(self._limits.max_reports_per_s)
         self._handshakes = 0
         self.id = relay_id or secrets.token_hex(8)
         if len(self.id) > MAX_RELAY_ID:
@@ -261,6 +267,7 @@ class Relay:
             refused=dict(self._gate.refused),
             hung_up=dict(self._gate.hung_up),
             forwarding=self._forwarding.statistics(),
+            report_interval_s=self._reports.interval_s,
             handshakes=self._handshakes,
             leaving=self._gate.leaving.is_set(),
         )
@@ -321,7 +328,16 @@ class Relay:
         subject = "" if grant is None else grant.subject
         allocator = self._allocators.open(hello.limits, stream.name, peer, hello.link, subject)
         window, clock, latency = self._limits.window, self._clock, self._forwarding
-        subscriber = Subscriber(hello.limits, hello.hops, allocator, window, clock, peer, latency=latency)
+        subscriber = Subscriber(
+            hello.limits,
+            hello.hops,
+            allocator,
+            window,
+            clock,
+            peer,
+            latency=latency,
+            takes_notes=hello.takes_notes,
+        )
         self._count(1)
         try:
             with self._gate.running(context, stream.name, "subscribe", grant, subscriber.end):
@@ -352,6 +368,9 @@ class Relay:
         await context.send_initial_metadata(to_metadata(STREAM_KEY, info))
         pump = Pump(subscriber.next, context.write, subscriber.written)
         subscriber.on_ready = pump.kick
+        self._pace_reports()
+        if self._reports.interval_s:
+            subscriber.ask_for_reports(self._reports.interval_s)
         pump.kick()
         try:
             await first_of(result_of(pump.failed), self._take_reports(context, stream, subscriber))
@@ -374,11 +393,23 @@ class Relay:
                 check_hops(message.hops, self.id)
                 stream.set_hops(subscriber, message.hops)
             stream.acknowledge(subscriber, message.acks)
+            self._reports.heard()
+            self._pace_reports()
+
+    def _pace_reports(self) -> None:
+        """Have everybody report less often if reports are too many, or more often if they need not be so few."""
+        if self._reports.update(self._clock(), lambda: sum(each.is_restless for each in self._everybody())):
+            for subscriber in self._everybody():
+                subscriber.ask_for_reports(self._reports.interval_s)
+
+    def _everybody(self) -> Iterator[Subscriber]:
+        return chain.from_iterable(stream.subscribers for stream in self._streams.by_name.values())
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
             self._gate.sweep()
+            self._pace_reports()
             now_s = self._clock()
             for stream in self._streams.by_name.values():
                 for subscriber in stream.subscribers:

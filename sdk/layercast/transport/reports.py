@@ -76,6 +76,10 @@ class Reports:
             self._hops = hops
             self._report_at(-inf)
 
+    def set_interval(self, interval_s: float) -> None:
+        """Report no more often than this, however restless; 0.0: as often as it helps."""
+        self._pace.ask(interval_s)
+
     def close(self) -> None:
         """Report nothing more."""
         self._pump.close()
@@ -111,7 +115,7 @@ class Reports:
         self._due_s, self._next_s = inf, now_s + REPORT_INTERVAL_S
         pace_s = time.monotonic()
         self._pace.reported(pace_s)
-        arrivals = [self._arrivals[-1]] if self._arrivals and self._pace.calm(pace_s) else self._arrivals
+        arrivals = [self._arrivals[-1]] if self._arrivals and self._pace.brief(pace_s) else self._arrivals
         report = self._changed
         report.acks.extend(
             make_ack(each.frame_id, each.size, each.at_s, each.decode_lag_s) for each in arrivals

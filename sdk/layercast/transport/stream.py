@@ -63,6 +63,7 @@ class Subscriber:
         clock: monotonic seconds.
         peer: its address.
         latency: counts how long each frame stayed here.
+        takes_notes: it understands pb.RelayNote.
         is_copy: it is not a subscriber from outside, but the hub's copy (see forward.py).
 
     Attributes:
@@ -80,11 +81,14 @@ class Subscriber:
         peer: str = "",
         *,
         latency: Latency | None = None,
+        takes_notes: bool = False,
         is_copy: bool = False,
     ) -> None:
         self._clock = clock
         self._latency = latency or Latency()
-        self._accepted_s = 0.0
+        self._accepted_s: float | None = None
+        self._takes_notes = takes_notes
+        self._note: bytes | None = None
         self.peer = peer
         self.is_copy = is_copy
         self.limits = limits
@@ -105,8 +109,18 @@ class Subscriber:
         self.outbox.push(frame, now_s)
         self.on_ready()
 
+    def ask_for_reports(self, interval_s: float) -> None:
+        """Have it report no more often than this, if it understands that; 0.0: as often as it helps."""
+        if self._takes_notes:
+            self._note = pb.RelayNote(report_interval_ms=round(interval_s * 1e3)).SerializeToString()
+            self._allocator.expect_reports(interval_s)
+            self.on_ready()
+
     def next(self) -> bytes | None:
         """The next message for it, None if there is none now."""
+        if self._note is not None:
+            note, self._note, self._accepted_s = self._note, None, None
+            return note
         outbox = self.outbox
         chosen = outbox.next(self._clock()) if outbox.waiting else None
         if chosen is None:
@@ -117,7 +131,8 @@ class Subscriber:
 
     def written(self) -> None:
         """That message is on its way."""
-        self._latency.add(self._clock() - self._accepted_s)
+        if self._accepted_s is not None:
+            self._latency.add(self._clock() - self._accepted_s)
 
     def acknowledge(self, acks: Sequence[pb.Ack]) -> None:
         """The peer confirms arrivals, oldest first."""
@@ -137,6 +152,11 @@ class Subscriber:
         """What it can use now, bits per second, by its budget and by its link; the headroom is not in it."""
         cap_bps = self.limits.max_bitrate_bps * UPSTREAM_HEADROOM / HEADROOM or inf
         return min(cap_bps, self._allocator.useful_bps)
+
+    @property
+    def is_restless(self) -> bool:
+        """See `Allocator.is_restless`."""
+        return self._allocator.is_restless
 
     def close(self) -> None:
         """It is gone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from layercast.bitstream.unit import MAGIC
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import Arrival
 from layercast.transport.credentials import Credentials
@@ -15,7 +16,7 @@ from layercast.transport.limits import MAX_UNIT_BYTES, PROTOCOL
 from layercast.transport.link import EOF, Call, Link, LinkStatistics, open_call
 from layercast.transport.reports import Reports
 from layercast.transport.tasks import first_of, result_of
-from layercast.transport.wire import SUBSCRIBE, check_name, check_stream_name
+from layercast.transport.wire import SUBSCRIBE, check_name, check_stream_name, parse
 
 
 class Subscription:
@@ -100,6 +101,7 @@ class Subscription:
             hops=self._hops,
             wait_ms=self._wait_ms,
             link=self._shared_link,
+            takes_notes=True,
         )
         async with open_call(self._target, SUBSCRIBE, hello, MAX_UNIT_BYTES, self._credentials) as (
             call,
@@ -117,6 +119,11 @@ class Subscription:
                 reports.close()
 
     async def _read(self, call: Call, reports: Reports) -> None:
-        while (unit := await call.read()) is not EOF:
-            reports.arrived(self._on_unit(unit))
-            self._link.flowing()
+        while (message := await call.read()) is not EOF:
+            if message.startswith(MAGIC):
+                reports.arrived(self._on_unit(message))
+                self._link.flowing()
+                continue
+            note = parse(message, pb.RelayNote)
+            if note.HasField("report_interval_ms"):
+                reports.set_interval(note.report_interval_ms / 1e3)

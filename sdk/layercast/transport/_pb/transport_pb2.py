@@ -13,7 +13,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clayercast/v1/transport.proto\x12\x0clayercast.v1\"\x0c\n\nAccessUnit\"V\n\x0cPublishHello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\x0c\"\xaa\x01\n\x0eSubscribeHello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.layercast.v1.Limits\x12 \n\x04hops\x18\x04 \x01(\x0b\x32\x12.layercast.v1.Hops\x12\x14\n\x07wait_ms\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04link\x18\x06 \x01(\tB\n\n\x08_wait_ms\"A\n\nStreamInfo\x12\r\n\x05relay\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\x0c\"%\n\x04Hops\x12\x0e\n\x06relays\x18\x01 \x03(\t\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\r\"O\n\x06Limits\x12\x12\n\nmax_layers\x18\x01 \x01(\r\x12\x17\n\x0fmax_bitrate_bps\x18\x02 \x01(\x04\x12\x18\n\x10max_staleness_ms\x18\x03 \x01(\r\"W\n\x0eIngestFeedback\x12$\n\x06\x64\x65mand\x18\x01 \x01(\x0b\x32\x14.layercast.v1.Demand\x12\x1f\n\x04\x61\x63ks\x18\x02 \x03(\x0b\x32\x11.layercast.v1.Ack\">\n\x06\x44\x65mand\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12$\n\x06limits\x18\x02 \x01(\x0b\x32\x14.layercast.v1.Limits\"z\n\x0fReceiverMessage\x12$\n\x06limits\x18\x01 \x01(\x0b\x32\x14.layercast.v1.Limits\x12\x1f\n\x04\x61\x63ks\x18\x02 \x03(\x0b\x32\x11.layercast.v1.Ack\x12 \n\x04hops\x18\x03 \x01(\x0b\x32\x12.layercast.v1.Hops\"Q\n\x03\x41\x63k\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x07\x12\x12\n\narrival_us\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\r\x12\x15\n\rdecode_lag_us\x18\x04 \x01(\r2O\n\x06Ingest\x12\x45\n\x07Publish\x12\x18.layercast.v1.AccessUnit\x1a\x1c.layercast.v1.IngestFeedback(\x01\x30\x01\x32X\n\x0c\x44istribution\x12H\n\tSubscribe\x12\x1d.layercast.v1.ReceiverMessage\x1a\x18.layercast.v1.AccessUnit(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clayercast/v1/transport.proto\x12\x0clayercast.v1\"\x0c\n\nAccessUnit\"V\n\x0cPublishHello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\x0c\"\xbf\x01\n\x0eSubscribeHello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.layercast.v1.Limits\x12 \n\x04hops\x18\x04 \x01(\x0b\x32\x12.layercast.v1.Hops\x12\x14\n\x07wait_ms\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04link\x18\x06 \x01(\t\x12\x13\n\x0btakes_notes\x18\x07 \x01(\x08\x42\n\n\x08_wait_ms\"A\n\nStreamInfo\x12\r\n\x05relay\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\x0c\"%\n\x04Hops\x12\x0e\n\x06relays\x18\x01 \x03(\t\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\r\"O\n\x06Limits\x12\x12\n\nmax_layers\x18\x01 \x01(\r\x12\x17\n\x0fmax_bitrate_bps\x18\x02 \x01(\x04\x12\x18\n\x10max_staleness_ms\x18\x03 \x01(\r\"W\n\x0eIngestFeedback\x12$\n\x06\x64\x65mand\x18\x01 \x01(\x0b\x32\x14.layercast.v1.Demand\x12\x1f\n\x04\x61\x63ks\x18\x02 \x03(\x0b\x32\x11.layercast.v1.Ack\">\n\x06\x44\x65mand\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12$\n\x06limits\x18\x02 \x01(\x0b\x32\x14.layercast.v1.Limits\"z\n\x0fReceiverMessage\x12$\n\x06limits\x18\x01 \x01(\x0b\x32\x14.layercast.v1.Limits\x12\x1f\n\x04\x61\x63ks\x18\x02 \x03(\x0b\x32\x11.layercast.v1.Ack\x12 \n\x04hops\x18\x03 \x01(\x0b\x32\x12.layercast.v1.Hops\"C\n\tRelayNote\x12\x1f\n\x12report_interval_ms\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x15\n\x13_report_interval_ms\"Q\n\x03\x41\x63k\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x07\x12\x12\n\narrival_us\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\r\x12\x15\n\rdecode_lag_us\x18\x04 \x01(\r2O\n\x06Ingest\x12\x45\n\x07Publish\x12\x18.layercast.v1.AccessUnit\x1a\x1c.layercast.v1.IngestFeedback(\x01\x30\x01\x32X\n\x0c\x44istribution\x12H\n\tSubscribe\x12\x1d.layercast.v1.ReceiverMessage\x1a\x18.layercast.v1.AccessUnit(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,23 +25,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHHELLO']._serialized_start=60
   _globals['_PUBLISHHELLO']._serialized_end=146
   _globals['_SUBSCRIBEHELLO']._serialized_start=149
-  _globals['_SUBSCRIBEHELLO']._serialized_end=319
-  _globals['_STREAMINFO']._serialized_start=321
-  _globals['_STREAMINFO']._serialized_end=386
-  _globals['_HOPS']._serialized_start=388
-  _globals['_HOPS']._serialized_end=425
-  _globals['_LIMITS']._serialized_start=427
-  _globals['_LIMITS']._serialized_end=506
-  _globals['_INGESTFEEDBACK']._serialized_start=508
-  _globals['_INGESTFEEDBACK']._serialized_end=595
-  _globals['_DEMAND']._serialized_start=597
-  _globals['_DEMAND']._serialized_end=659
-  _globals['_RECEIVERMESSAGE']._serialized_start=661
-  _globals['_RECEIVERMESSAGE']._serialized_end=783
-  _globals['_ACK']._serialized_start=785
-  _globals['_ACK']._serialized_end=866
-  _globals['_INGEST']._serialized_start=868
-  _globals['_INGEST']._serialized_end=947
-  _globals['_DISTRIBUTION']._serialized_start=949
-  _globals['_DISTRIBUTION']._serialized_end=1037
+  _globals['_SUBSCRIBEHELLO']._serialized_end=340
+  _globals['_STREAMINFO']._serialized_start=342
+  _globals['_STREAMINFO']._serialized_end=407
+  _globals['_HOPS']._serialized_start=409
+  _globals['_HOPS']._serialized_end=446
+  _globals['_LIMITS']._serialized_start=448
+  _globals['_LIMITS']._serialized_end=527
+  _globals['_INGESTFEEDBACK']._serialized_start=529
+  _globals['_INGESTFEEDBACK']._serialized_end=616
+  _globals['_DEMAND']._serialized_start=618
+  _globals['_DEMAND']._serialized_end=680
+  _globals['_RECEIVERMESSAGE']._serialized_start=682
+  _globals['_RECEIVERMESSAGE']._serialized_end=804
+  _globals['_RELAYNOTE']._serialized_start=806
+  _globals['_RELAYNOTE']._serialized_end=873
+  _globals['_ACK']._serialized_start=875
+  _globals['_ACK']._serialized_end=956
+  _globals['_INGEST']._serialized_start=958
+  _globals['_INGEST']._serialized_end=1037
+  _globals['_DISTRIBUTION']._serialized_start=1039
+  _globals['_DISTRIBUTION']._serialized_end=1127
 # @@protoc_insertion_point(module_scope)

@@ -23,20 +23,22 @@ class PublishHello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., session: _Optional[bytes] = ..., description: _Optional[bytes] = ...) -> None: ...
 
 class SubscribeHello(_message.Message):
-    __slots__ = ("protocol", "stream", "limits", "hops", "wait_ms", "link")
+    __slots__ = ("protocol", "stream", "limits", "hops", "wait_ms", "link", "takes_notes")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     WAIT_MS_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
+    TAKES_NOTES_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     stream: str
     limits: Limits
     hops: Hops
     wait_ms: int
     link: str
-    def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hops: _Optional[_Union[Hops, _Mapping]] = ..., wait_ms: _Optional[int] = ..., link: _Optional[str] = ...) -> None: ...
+    takes_notes: bool
+    def __init__(self, protocol: _Optional[int] = ..., stream: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hops: _Optional[_Union[Hops, _Mapping]] = ..., wait_ms: _Optional[int] = ..., link: _Optional[str] = ..., takes_notes: _Optional[bool] = ...) -> None: ...
 
 class StreamInfo(_message.Message):
     __slots__ = ("relay", "session", "description")
@@ -91,6 +93,12 @@ class ReceiverMessage(_message.Message):
     acks: _containers.RepeatedCompositeFieldContainer[Ack]
     hops: Hops
     def __init__(self, limits: _Optional[_Union[Limits, _Mapping]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., hops: _Optional[_Union[Hops, _Mapping]] = ...) -> None: ...
+
+class RelayNote(_message.Message):
+    __slots__ = ("report_interval_ms",)
+    REPORT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    report_interval_ms: int
+    def __init__(self, report_interval_ms: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("frame_id", "arrival_us", "bytes", "decode_lag_us")
