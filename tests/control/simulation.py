@@ -146,7 +146,7 @@ class Link:
 
     `report_every_s`: acknowledgements are sent together, at most so often; `pauses`: (start, end) of times when
     the receiver is stopped; `paced`: reports are those of transport.pace, and seldom while all is well;
-    `budget_bps`: what such a receiver asked for.
+    `budget_bps`: what such a receiver asked for; `asked_s`: no more often than this, says its relay.
     """
 
     trace: Trace
@@ -163,6 +163,7 @@ class Link:
     seed: int = 2
     paced: bool = False
     budget_bps: float | None = None
+    asked_s: float = 0.0
 
 
 @dataclass
@@ -261,6 +262,9 @@ def simulate(allocator, link, source, seconds):
     writer_free_s = 0.0
     outcomes = {}
     pace, pending, due_s = ReportPace(), [], math.inf  # of the receiver: arrived and not reported
+    pace.ask(link.asked_s)
+    if link.asked_s:
+        allocator.expect_reports(link.asked_s)
     quiet_s, progress_s = 0.0, 0.0  # of the window: see transport.outbox
 
     def arrival_of(finish_s):
@@ -293,7 +297,7 @@ def simulate(allocator, link, source, seconds):
         elif kind == "report" and value == due_s and pending:
             pace.reported(now)
             run.reports.append(now)
-            at(now + link.ack_delay_s, "acks", pending[-1:] if pace.calm(now) else pending)
+            at(now + link.ack_delay_s, "acks", pending[-1:] if pace.brief(now) else pending)
             pending, due_s = [], math.inf
         elif kind == "acks":
             # What transport.stream does with a report.

@@ -45,6 +45,24 @@ def test_no_window_shuts_and_nothing_counts_as_overdue_however_long_the_way(dela
     assert run.worst(6, 39) < 0.05
 
 
+@pytest.mark.parametrize("asked_s", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("bps", [300_000, 1_000_000, 3_000_000])
+def test_who_is_asked_to_report_seldom_still_fills_its_link(asked_s, bps):
+    """A busy relay asks for it: docs/transport.md."""
+    run = run_paced([(0, bps)], Source(), 40, asked_s=asked_s)
+    assert len(run.reports) <= 41 / asked_s
+    assert run.used(5, 39) >= 0.92
+    assert run.p95(5, 39) <= 0.15
+
+
+@pytest.mark.parametrize("asked_s", [0.1, 0.2, 0.3])
+def test_who_is_asked_to_report_seldom_follows_its_link_a_little_later(asked_s):
+    run = run_paced([(0, 3e6), (20, 0.6e6), (40, 3e6)], Source(), 60, asked_s=asked_s)
+    assert run.worst(24, 40) <= STALENESS_S + 0.2, "late at first, by up to 2 s, but not for long"
+    assert run.sent_bps(25, 40) >= 0.85 * 0.6e6
+    assert run.sent_bps(55, 60) >= 0.9 * 3e6
+
+
 @pytest.mark.parametrize(("stream_bps", "low_bps"), [(1e6, 0.3e6), (2e6, 0.6e6), (2e6, 1e6)])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_step_down_of_a_calm_link_is_followed_at_once(stream_bps, low_bps, seed):

@@ -84,6 +84,17 @@ def test_limits_that_changed_on_the_way_change_in_the_replay():
     assert {f.replayed.keep for f in frames[11:]} == {1}
 
 
+def test_a_receiver_that_was_asked_to_report_seldom_is_replayed_as_one():
+    out = io.StringIO()
+    traced = TracedAllocator(AdaptiveAllocator(), out)
+    link = Link(Trace([(0, 3e6), (5, 0.6e6)]), paced=True, asked_s=0.2)
+    simulate(traced, link, Source(), 10)
+    assert '"e":"reports"' in out.getvalue()
+    assert replay(io.StringIO(out.getvalue())).summary.differing == 0
+    without = "".join(line for line in out.getvalue().splitlines(True) if '"reports"' not in line)
+    assert replay(io.StringIO(without)).summary.differing > 0
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

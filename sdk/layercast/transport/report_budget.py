@@ -22,6 +22,9 @@ DENSE_S = 1 / 30
 WINDOW_S = 0.25
 """How often the reports of late are counted, seconds."""
 
+AIM = 0.9
+"""Who is asked for fewer reports is asked for this share of the budget, so that they do not exceed it by chance."""
+
 ROOM = 2.5
 """With fewer reports than the budget by this factor the interval is halved, which at most doubles them..."""
 
@@ -67,7 +70,7 @@ class ReportBudget:
         before_s = self.interval_s
         needed_s = restless() / self._per_s
         if excess > 1:
-            needed_s = max(needed_s, excess * max(before_s, DENSE_S))
+            needed_s = max(needed_s, excess / AIM * max(before_s, DENSE_S))
         if excess * ROOM >= 1:
             self._room_since_s = None
         elif self._room_since_s is None:

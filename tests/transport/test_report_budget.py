@@ -1,0 +1,194 @@
+"""The promise: however many are restless, their reports together stay within a budget, and when they are calm again
+nobody is held back; no relay tells anybody who did not say that it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from layercast.bitstream.unit import MAGIC
+from layercast.transport._pb import transport_pb2 as pb
+from layercast.transport.limits import RelayLimits
+from layercast.transport.link import Call, open_call
+from layercast.transport.receiver import Receiver
+from layercast.transport.relay import Relay
+from layercast.transport.report_budget import DENSE_S, MOST_S, ReportBudget
+from layercast.transport.sender import Sender
+from layercast.transport.wire import SUBSCRIBE
+
+from .harness import DESCRIPTION, eventually, live, unit, within
+
+STEP_S = 0.01
+FRAME_S = 1 / 30
+
+
+class Crowd:
+    """So many receivers of 30 frames/s that report each frame, or as often as they are asked to."""
+
+    def __init__(self, per_s: float = 1000) -> None:
+        self.budget = ReportBudget(per_s)
+        self.now_s = 50.0
+        self.changes = 0
+
+    def run(self, seconds: float, dense: int, calm: int = 0, *, foreseen: bool = False) -> float:
+        """Reports per second during the last half of it.
+
+        Args:
+            dense: receivers that report each frame; calm: that report every 0.6 s.
+            foreseen: whether the relay knows of the former beforehand.
+        """
+        counted = owed = 0.0
+        for step in range(round(seconds / STEP_S)):
+            self.now_s += STEP_S
+            asked_s = self.budget.interval_s
+            owed += STEP_S * (dense / max(FRAME_S, asked_s) + calm / max(0.6, asked_s))
+            for _ in range(int(owed)):
+                self.budget.heard()
+            counted += int(owed) * (step * STEP_S >= seconds / 2)
+            owed -= int(owed)
+            self.changes += self.budget.update(self.now_s, lambda: dense if foreseen else 0)
+        return counted / (seconds / 2)
+
+
+def test_few_that_report_densely_are_left_alone():
+    crowd = Crowd()
+    crowd.run(10, dense=20, calm=200)
+    assert crowd.budget.interval_s == 0
+    assert crowd.changes == 0
+
+
+@pytest.mark.parametrize("dense", [50, 120, 250])
+@pytest.mark.parametrize("foreseen", [False, True])
+def test_many_keep_to_the_budget_together(dense, foreseen):
+    crowd = Crowd()
+    assert crowd.run(4, dense, foreseen=foreseen) <= 1010
+    assert DENSE_S < crowd.budget.interval_s <= MOST_S
+    assert crowd.changes <= 3
+
+
+def test_those_to_come_are_asked_before_they_have_reported_anything():
+    budget = ReportBudget(1000)
+    assert budget.update(7.0, lambda: 200)
+    assert budget.interval_s == 0.2
+
+
+def test_nobody_is_asked_to_wait_for_longer_than_a_relay_can():
+    crowd = Crowd()
+    crowd.run(5, dense=2000, foreseen=True)
+    assert crowd.budget.interval_s == MOST_S
+
+
+def test_when_they_are_calm_again_they_may_report_as_often_as_it_helps():
+    crowd = Crowd()
+    crowd.run(3, dense=200)
+    crowd.run(10, dense=0, calm=200)
+    assert crowd.budget.interval_s == 0
+
+
+def test_what_stays_busy_does_not_swing():
+    crowd = Crowd()
+    crowd.run(5, dense=200)
+    before = crowd.changes
+    crowd.run(60, dense=200)
+    assert crowd.changes == before
+
+
+@contextlib.asynccontextmanager
+async def listener(relay: Relay, *, takes_notes: bool) -> AsyncIterator[Call]:
+    hello = pb.SubscribeHello(protocol=1, stream="cam", takes_notes=takes_notes)
+    async with open_call(relay.address, SUBSCRIBE, hello, 1 << 25) as (call, _):
+        yield call
+
+
+async def feed(sender: Sender) -> None:
+    for number in range(1000):
+        await sender.send_unit(unit(number))
+        await asyncio.sleep(0.01)
+
+
+@live
+async def test_a_relay_tells_who_listens_and_sends_others_frames_alone():
+    async with (
+        Relay(limits=RelayLimits(max_reports_per_s=4)) as relay,
+        Sender(relay.address, "cam", description=DESCRIPTION) as sender,
+        Receiver(relay.address, "cam", decode=False) as receiver,
+        listener(relay, takes_notes=True) as told,
+        listener(relay, takes_notes=False) as untold,
+    ):
+        await sender.ready(5)
+        await eventually(lambda: relay.statistics().subscribers == 3)
+        feeding = asyncio.create_task(feed(sender))
+        heard = [await within(told.read()) for _ in range(3)]
+        notes = [pb.RelayNote.FromString(message) for message in heard if not message.startswith(MAGIC)]
+        assert notes, "three know nothing of their links yet"
+        assert notes[0].report_interval_ms == MOST_S * 1000
+        assert relay.statistics().report_interval_s == MOST_S
+        assert all([(await within(untold.read())).startswith(MAGIC) for _ in range(3)])
+        await eventually(lambda: receiver.statistics().frames > 10)
+        assert receiver.statistics().link.failures == 0, "a note is no broken frame"
+        feeding.cancel()
+
+
+@live
+async def test_receivers_keep_to_it():
+    async def reports_in(seconds: float, per_s: float) -> int:
+        """Of a receiver of a stream that is too large for its budget, which reports each frame."""
+        limits = RelayLimits(max_reports_per_s=per_s)
+        async with (
+            Relay(limits=limits) as relay,
+            Sender(relay.address, "cam", description=DESCRIPTION) as sender,
+            Receiver(relay.address, "cam", decode=False) as receiver,
+        ):
+            await sender.ready(5)
+            feeding = asyncio.create_task(feed(sender))
+            await eventually(lambda: receiver.statistics().frames > 5)
+            taken = 0
+            heard = relay._reports.heard
+
+            def count() -> None:
+                nonlocal taken
+                taken += 1
+                heard()
+
+            relay._reports.heard = count  # type: ignore[method-assign]
+            await asyncio.sleep(seconds)
+            feeding.cancel()
+            return taken
+
+    assert await reports_in(1.0, per_s=1000) > 2 * await reports_in(1.0, per_s=1)
+
+
+@live
+async def test_bytes_that_are_neither_a_frame_nor_a_note_end_the_call_with_a_reason(caplog):
+    from layercast.errors import CorruptError
+    from layercast.transport.acks import Arrival
+    from layercast.transport.subscription import Subscription
+
+    class Reader:
+        def __init__(self, *messages: bytes) -> None:
+            self.messages = list(messages)
+
+        async def read(self) -> bytes:
+            return self.messages.pop(0)
+
+    class Asked:
+        def __init__(self) -> None:
+            self.intervals: list[float] = []
+
+        def set_interval(self, interval_s: float) -> None:
+            self.intervals.append(interval_s)
+
+    def on_unit(_: bytes) -> Arrival:
+        raise AssertionError("no unit came")
+
+    async def on_session(_: pb.StreamInfo) -> None: ...
+
+    subscription = Subscription("127.0.0.1:1", "cam", pb.Limits(), on_session, on_unit)
+    asked = Asked()
+    notes = [pb.RelayNote(report_interval_ms=ms).SerializeToString() for ms in (150, 0)]
+    with pytest.raises(CorruptError, match="RelayNote"):
+        await subscription._read(Reader(*notes, b"\xff\xff"), asked)  # type: ignore[arg-type]
+    assert asked.intervals == [0.15, 0]
