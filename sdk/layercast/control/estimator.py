@@ -279,9 +279,18 @@ class LinkEstimator:
     @property
     def feedback_s(self) -> float:
         """How long it takes until what is sent shows in `standing_s`, seconds."""
-        newest = self._history[-1].arrival_s if self._history else 0.0
-        oldest = self._history[-min(STANDING_FRAMES + 1, len(self._history))].arrival_s if newest else 0.0
-        return self.round_s + newest - oldest
+        return self.round_s + self._span_s(STANDING_FRAMES)
+
+    @property
+    def notice_s(self) -> float:
+        """How long it takes until what is sent shows in `wait_s`, seconds."""
+        return self.round_s + self._span_s(1)
+
+    def _span_s(self, frames: int) -> float:
+        """From the arrival of the newest frame but so many to that of the newest, of those acknowledged."""
+        if not self._history:
+            return 0.0
+        return self._history[-1].arrival_s - self._history[-min(frames + 1, len(self._history))].arrival_s
 
     def backlog_s(self, now_s: float, rate_bps: float) -> float:
         """How long a frame sent now would wait if the link runs at `rate_bps`, seconds."""

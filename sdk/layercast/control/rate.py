@@ -248,7 +248,9 @@ class RateController:
     def _grow(self, now_s: float, passed_s: float, link: LinkEstimator) -> None:
         self.state = "grow"
         clear_s = 0.0 if self._clear_since_s is None else now_s - self._clear_since_s
-        growth, feedback_s = self._growth(now_s, clear_s), max(FEEDBACK_S, link.feedback_s)
+        growth = self._growth(now_s, clear_s)
+        # A frame that did not wait tells at once that there is no queue, one that did may have been large.
+        feedback_s = max(FEEDBACK_S, link.notice_s if link.wait_s <= CLEAR_S else link.feedback_s)
         growth = max(growth * FEEDBACK_S / feedback_s, min(growth, NEAR / feedback_s))
         self.rate_bps = min(MAX_BPS, self.rate_bps * exp(growth * passed_s))
         self._good_bps = max(self._good_bps, self.rate_bps)
