@@ -61,6 +61,9 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     placed, some = i["values"].copy(), N // C * 2
     kernels.place(i["keys"][-some:].astype(np.int32) - 1000, i["keys"][:some], placed, (3, 2, C), 900)
     assert (placed.reshape(-1, C)[:, [0, 1, 2, 5]] == i["values"].reshape(-1, C)[:, [0, 1, 2, 5]]).all()
+    large = np.tile(i["values"], 99)
+    symbols, marks = (np.tile(i["keys"][:some], 99) for _ in range(2))
+    kernels.place(symbols.astype(np.int32) - 1000, marks, large, (1, 2, C), 900, 3)
     summed = i["values"].copy()
     kernels.add_trits(summed, settled)
     nothing = {name: i[name][:0] for name in ("order", "bits")}
@@ -96,7 +99,10 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         kernels.base_keys(i["centre"], None, C, 16),
         kernels.base_keys(i["centre"], i["tilt"][: N // C * 2], C, 16),
         kernels.base_keys(i["centre"][:0], i["tilt"][:0], C, 16),
+        kernels.base_keys(np.tile(i["centre"], 99), np.tile(i["tilt"][: N // C * 2], 99), C, 16, 3),
+        *(kernels.mean_quarters(i["values"], np.roll(i["values"], 7), steps) for steps in (1, 3, 9)),
         placed,
+        large,
     ]
 
 
@@ -236,6 +242,8 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.base_keys(i["centre"], np.tile(i["tilt"], 2), C, 16),
         lambda: kernels.base_keys(i["centre"], i["tilt"][:7], C, 16),
         lambda: kernels.base_keys(i["centre"], None, 0, 16),
+        lambda: kernels.mean_quarters(i["values"], i["values"][1:], 3),
+        lambda: kernels.mean_quarters(i["values"], i["values"], 10),
         lambda: kernels.part_symbols(i["values"], i["keys"], (0, C + 1, C)),
         lambda: kernels.part_symbols(i["values"], i["keys"], (0, 2, C)),
         lambda: kernels.part_symbols(i["values"], i["keys"], (-1, 2, C)),

@@ -17,6 +17,7 @@
 #define ZERO 128
 #define SKIP 255
 #define ROUNDER 12582912.0f /* 1.5 * 2**23 */
+#define MAX_STEPS 9
 #define MAX_BITS (1 << 20) /* of an entry in a ranking: sums over all symbols times the classes stay below 2**63 */
 
 static int fits(const Py_buffer *b, Py_ssize_t items, size_t size, const char *name)
@@ -558,6 +559,31 @@ static PyObject *contexts(PyObject *self, PyObject *args)
     return finish(b, 5, checked, inside);
 }
 
+/* As `quarter`, of values in steps of which `steps` make one of plane 0's, each with a mean in 1/16 of that. */
+static PyObject *mean_quarters(PyObject *self, PyObject *args)
+{
+    Py_buffer b[3];
+    int steps;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*iw*", &b[0], &b[1], &steps, &b[2]))
+        return NULL;
+    const Py_ssize_t n = b[2].len;
+    const int inside = steps >= 0 && steps <= MAX_STEPS;
+    const int checked = fits(&b[0], n, 2, "values") && fits(&b[1], n, 2, "mean");
+    if (checked && inside) {
+        const int16_t *restrict values = b[0].buf, *restrict mean = b[1].buf;
+        uint8_t *restrict known = b[2].buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n; i++) {
+            /* Rounded half up: a number below 0 is shifted as one above it. */
+            const int32_t x = mean[i] * steps + values[i] * 16 + 2 + (ZERO << 2), up = x < 0 ? 0 : x >> 2;
+            known[i] = (uint8_t)(up > 255 ? 255 : up);
+        }
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 3, checked, inside);
+}
+
 /* Some channels of all: which ones lie inside a position, and n symbols fill whole positions. */
 static int is_part(int begin, int width, int channels, Py_ssize_t n)
 {
@@ -881,12 +907,30 @@ static PyObject *settle(PyObject *self, PyObject *args)
     return finish(b, 4, checked, inside);
 }
 
+static int some_base_keys(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_ssize_t channels = loop->channels[0], some = loop->channels[1];
+    const int rows = loop->number;
+    const uint8_t *restrict scale = (const uint8_t *)loop->b[0].buf + begin * channels;
+    const uint8_t *restrict offset = (const uint8_t *)loop->b[1].buf + begin * some;
+    int16_t *restrict out = (int16_t *)loop->b[2].buf + begin * channels;
+    for (Py_ssize_t p = begin; p < end; p++, scale += channels, offset += some, out += channels) {
+        for (Py_ssize_t c = 0; c < channels; c++)
+            out[c] = (int16_t)(scale[c] * rows);
+        for (Py_ssize_t c = 0; c < some; c++) {
+            const int x = offset[c] - ZERO;
+            out[c] = (int16_t)(out[c] + (x < 0 ? MIRROR - x : x));
+        }
+    }
+    return 1;
+}
+
 static PyObject *base_keys(PyObject *self, PyObject *args)
 {
     Py_buffer b[3];
-    int channels, rows;
+    int channels, rows, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*w*ii", &b[0], &b[1], &b[2], &channels, &rows))
+    if (!PyArg_ParseTuple(args, "y*y*w*iii", &b[0], &b[1], &b[2], &channels, &rows, &threads))
         return NULL;
     Py_ssize_t n = b[0].len;
     int inside = channels > 0 && n % channels == 0;
@@ -894,17 +938,10 @@ static PyObject *base_keys(PyObject *self, PyObject *args)
     inside = inside && some <= channels;
     int checked = fits(&b[1], positions * some, 1, "offset") && fits(&b[2], n, 2, "out");
     if (checked && inside) {
-        const uint8_t *restrict scale = b[0].buf, *restrict offset = b[1].buf;
-        int16_t *restrict out = b[2].buf;
+        Loop loop = {.some = some_base_keys, .n = positions, .chunk = CHUNK / channels + 1, .b = b, .number = rows};
+        loop.channels[0] = channels, loop.channels[1] = (int)some;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t p = 0; p < positions; p++, scale += channels, offset += some, out += channels) {
-            for (Py_ssize_t c = 0; c < channels; c++)
-                out[c] = (int16_t)(scale[c] * rows);
-            for (Py_ssize_t c = 0; c < some; c++) {
-                const int x = offset[c] - ZERO;
-                out[c] = (int16_t)(out[c] + (x < 0 ? MIRROR - x : x));
-            }
-        }
+        in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 3, checked, inside);
@@ -933,27 +970,37 @@ static PyObject *part_symbols(PyObject *self, PyObject *args)
     return finish(b, 3, checked, inside);
 }
 
+static int some_placed(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_ssize_t from = loop->channels[0], width = loop->channels[1], channels = loop->channels[2];
+    const int limit = loop->number;
+    const int32_t *restrict symbols = (const int32_t *)loop->b[0].buf + begin * width;
+    const int16_t *restrict keys = (const int16_t *)loop->b[1].buf + begin * width;
+    int16_t *restrict values = (int16_t *)loop->b[2].buf + begin * channels + from;
+    for (Py_ssize_t p = begin; p < end; p++, symbols += width, keys += width, values += channels)
+        for (Py_ssize_t c = 0; c < width; c++) {
+            const int x = symbols[c] < -limit ? -limit : symbols[c] > limit ? limit : symbols[c];
+            values[c] = (int16_t)mirrored(x, keys[c]);
+        }
+    return 1;
+}
+
 static PyObject *place(PyObject *self, PyObject *args)
 {
     Py_buffer b[3];
-    int limit, begin, channels, width;
+    int limit, begin, channels, width, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*w*iiii", &b[0], &b[1], &b[2], &begin, &width, &channels, &limit))
+    if (!PyArg_ParseTuple(args, "y*y*w*iiiii", &b[0], &b[1], &b[2], &begin, &width, &channels, &limit, &threads))
         return NULL;
     Py_ssize_t n = b[0].len / 4;
     const int inside = is_part(begin, width, channels, n) && limit >= 0 && limit <= INT16_MAX;
     int checked = fits(&b[0], n, 4, "symbols") && fits(&b[1], n, 2, "keys") &&
                   (!inside || fits(&b[2], n / width * channels, 2, "values"));
     if (checked && inside) {
-        const int32_t *symbols = b[0].buf;
-        const int16_t *keys = b[1].buf;
-        int16_t *values = (int16_t *)b[2].buf + begin;
+        Loop loop = {.some = some_placed, .n = n / width, .chunk = CHUNK / width + 1, .b = b, .number = limit};
+        loop.channels[0] = begin, loop.channels[1] = width, loop.channels[2] = channels;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n; i += width, symbols += width, keys += width, values += channels)
-            for (Py_ssize_t c = 0; c < width; c++) {
-                int x = symbols[c] < -limit ? -limit : symbols[c] > limit ? limit : symbols[c];
-                values[c] = (int16_t)mirrored(x, keys[c]);
-            }
+        in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 3, checked, inside);
@@ -967,7 +1014,7 @@ static PyMethodDef methods[] = {
     {"place", place, METH_VARARGS, NULL},       {"base_keys", base_keys, METH_VARARGS, NULL},
     {"row_keys", row_keys, METH_VARARGS, NULL}, {"add_trits", add_trits, METH_VARARGS, NULL},
     {"part_quarters", part_quarters, METH_VARARGS, NULL}, {"scaled", scaled, METH_VARARGS, NULL},
-    {"coded_symbols", coded_symbols, METH_VARARGS, NULL},
+    {"coded_symbols", coded_symbols, METH_VARARGS, NULL}, {"mean_quarters", mean_quarters, METH_VARARGS, NULL},
     {"part_symbols", part_symbols, METH_VARARGS, NULL},   {"move_trits", move_trits, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -163,6 +163,23 @@ def context_quarters(values: NDArray[np.int16]) -> NDArray[np.uint8]:
     return context
 
 
+def mean_quarters(values: NDArray[np.int16], mean: NDArray[np.int16], steps: int) -> NDArray[np.uint8]:
+    """`context_quarters` where a mean adds to the values; rounded half up.
+
+    Args:
+        values: (N,) in the present plane's steps.
+        mean: (N,) in 1/16 of plane 0's step.
+        steps: how many of the present plane's steps make one of plane 0's, 1 to 9.
+    """
+    if _compiled:
+        out = np.empty(len(values), np.uint8)
+        _compiled.mean_quarters(values, mean, steps, out)
+        return out
+    quarters = (mean.astype(np.int32) * steps + values.astype(np.int32) * 16 + 2) >> 2
+    context: NDArray[np.uint8] = np.clip(quarters + np.int32(ZERO), 0, 255).astype(np.uint8)
+    return context
+
+
 def part_quarters(values: NDArray[np.int16], part: Part) -> NDArray[np.uint8]:
     """`context_quarters` of some channels of values (N,), flat."""
     begin, width, channels = part
@@ -306,7 +323,7 @@ def mirror(symbols: NDArray[np.int32], keys: NDArray[np.int16]) -> NDArray[np.in
 
 
 def base_keys(
-    scale: NDArray[np.uint8], offset: NDArray[np.uint8] | None, channels: int, rows: int
+    scale: NDArray[np.uint8], offset: NDArray[np.uint8] | None, channels: int, rows: int, threads: int = 1
 ) -> NDArray[np.int16]:
     """Row keys of plane 0's symbols, (N,).
 
@@ -318,7 +335,7 @@ def base_keys(
     """
     if _compiled:
         out = np.empty(len(scale), np.int16)
-        _compiled.base_keys(scale, b"" if offset is None else offset, out, channels, rows)
+        _compiled.base_keys(scale, b"" if offset is None else offset, out, channels, rows, threads)
         return out
     keys: NDArray[np.int16] = np.multiply(scale, rows, dtype=np.int16)
     if offset is not None and len(keys):
@@ -339,7 +356,12 @@ def part_symbols(values: NDArray[np.int16], keys: NDArray[np.int16], part: Part)
 
 
 def place(
-    symbols: NDArray[np.int32], keys: NDArray[np.int16], values: NDArray[np.int16], part: Part, limit: int
+    symbols: NDArray[np.int32],
+    keys: NDArray[np.int16],
+    values: NDArray[np.int16],
+    part: Part,
+    limit: int,
+    threads: int = 1,
 ) -> None:
     """Put plane 0's symbols (N,), mirrored where their key says so and clipped to -limit..limit, into `values`.
 
@@ -349,7 +371,7 @@ def place(
     """
     begin, width, channels = part
     if _compiled:
-        _compiled.place(symbols, keys, values, begin, width, channels, limit)
+        _compiled.place(symbols, keys, values, begin, width, channels, limit, threads)
         return
     clipped = mirror(np.clip(symbols, -limit, limit), keys)
     values.reshape(-1, channels)[:, begin : begin + width] = clipped.reshape(-1, width)

@@ -60,21 +60,6 @@ def layer_table(model: Model) -> tuple[LayerInfo, ...]:
     return tuple(rows)
 
 
-def context_value(value: NDArray[np.int16], mean: NDArray[np.int16], steps: int) -> NDArray[np.uint8]:
-    """`kernels.context_quarters` where a mean adds to the values; rounded half up.
-
-    Args:
-        value: residual in the present plane's steps.
-        mean: in 1/16 of plane 0's step.
-        steps: how many of the present plane's steps make one of plane 0's.
-    """
-    quarters = (mean.astype(np.int32) * steps + value.astype(np.int32) * 16 + 2) >> 2
-    # np.clip takes ten times as long to begin.
-    clipped = np.minimum(np.maximum(quarters + np.int32(ZERO), 0), 255)
-    context: NDArray[np.uint8] = clipped.astype(np.uint8)
-    return context
-
-
 class Walk:
     """State of one frame.
 
@@ -206,7 +191,7 @@ class Walk:
         if plane == 0:
             level, channels = self._channels(number)
             values = self.level(self.value, level)
-            kernels.place(symbols, self.chosen_keys, values, channels, SYMBOL_LIMIT)
+            kernels.place(symbols, self.chosen_keys, values, channels, SYMBOL_LIMIT, self.threads)
         else:
             last = number == self.model.classes[plane - 1]
             trits = self._trits[self._begin :]
@@ -246,7 +231,7 @@ class Walk:
         level, channels = self._channels(part - 1)
         values = self.level(self.value, level)
         if part == 1:
-            known = context_value(values, self.mean, 1).reshape(self.shapes[0])
+            known = kernels.mean_quarters(values, self.mean, 1).reshape(self.shapes[0])
             out = self.model.prior("base16", self.quality, c32=known)
         else:
             known = kernels.part_quarters(values, channels).reshape(*self.shapes[level][:3], channels[1])
@@ -259,7 +244,7 @@ class Walk:
         scale, offset = out.pop(f"scale{stride}"), out.pop(f"offset{stride}", None)
         self.part(self.scale, part)[:] = scale
         flat = None if offset is None else offset.ravel()
-        self.chosen_keys = kernels.base_keys(scale.ravel(), flat, scale.shape[3], OFFSETS)
+        self.chosen_keys = kernels.base_keys(scale.ravel(), flat, scale.shape[3], OFFSETS, self.threads)
         self._context |= out
 
     def _run_networks(self, plane: int, number: int) -> None:
@@ -303,7 +288,7 @@ class Walk:
             )
         flats = kernels.contexts(value, len(value), len(value), len(value))
         top = slice(0, self.bounds[1])
-        flats["c"][top] = context_value(value[top], self.mean, steps)
+        flats["c"][top] = kernels.mean_quarters(value[top], self.mean, steps)
         return self._named(flats, part)
 
     def _named(self, flats: dict[str, NDArray[np.uint8]], part: slice) -> dict[str, NDArray[np.uint8]]:
