@@ -7,7 +7,7 @@ one receiver share one `Peer`, which divides the link among them by gain per bit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from layercast.bitstream.types import FrameKind
 from layercast.control.budget import CAP_MARGIN, Spender, check_layers
@@ -81,9 +81,8 @@ SHARE_EVERY_S = 0.1
 """How often the rate is divided anew among several streams, seconds: three frames at 30 frames/s."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Why a frame got the layers it got.
+class Decision(NamedTuple):
+    """Why a frame got the layers it got. (A tuple: one is made for every frame that is decided on.)
 
     Attributes:
         keep: layers sent.
@@ -353,46 +352,49 @@ class AdaptiveAllocator:
             self._passed_s = None
         peer.wait_for_reports(now_s)
         self._gains_db, self._layers = gains_db, layers
+        spender, rate = self._spender, peer.rate
         share_bps = peer.rate_of(self, now_s)
         rate_bps = min(share_bps, self._cap_bps)
-        self._spender.bucket.set_rate(rate_bps)
-        self._spender.level_bps = peer.rate.steady_bps * rate_bps / max(MIN_BPS, peer.rate_bps)
-        self._spender.begin(now_s)
-        if len(ends) > 1 and self._spender.interval_s > 0:
-            peer.rate.at_least(ends[1] * 8 / self._spender.interval_s)
+        spender.bucket.set_rate(rate_bps)
+        spender.level_bps = rate.steady_bps * rate_bps / max(MIN_BPS, peer.rate_bps)
+        spender.begin(now_s)
+        interval_s = spender.interval_s
+        if layers and interval_s > 0:
+            rate.at_least(ends[1] * 8 / interval_s)
         link_bps = peer.link_bps(now_s)
         wait_s = peer.link.backlog_s(now_s, link_bps)
         keep, why = 0, ""
-        if len(ends) > 1:
+        if layers:
             keep, why = self._choose(ends, age_s, wait_s, link_bps)
         if why == "brake" or (why == "budget" and share_bps <= self._cap_bps):
             peer.limited(now_s, why)
-        self.decision = Decision(keep, why, rate_bps, link_bps, wait_s, peer.rate.state)
+        self.decision = Decision(keep, why, rate_bps, link_bps, wait_s, rate.state)
         self._calm_bytes = CALM_GROWTH * ends[layers]
-        frame_bits, interval_s = self._calm_bytes * 8, self._spender.interval_s
-        fits = self._cap_bps * interval_s > 2 * frame_bits
-        if why in ("", "layers") and fits and peer.is_calm(wait_s, frame_bits, interval_s):
+        frame_bits = self._calm_bytes * 8
+        fits = why in ("", "layers") and self._cap_bps * interval_s > 2 * frame_bits
+        if fits and peer.is_calm(wait_s, frame_bits, interval_s):
             self._calm_until_s = now_s + max(CALM_S, min(CALM_LONG_S, peer.link.quiet_s))
         return keep
 
     def _choose(self, ends: Sequence[int], age_s: float, wait_s: float, link_bps: float) -> tuple[int, str]:
-        staleness_s = self._staleness_s
+        staleness_s, peer = self._staleness_s, self.peer
         # A first layer too large for the bound still goes when the link is empty, or nothing ever would.
         if age_s > staleness_s or (
-            self.peer.link.in_flight and age_s + wait_s + ends[1] * 8 / link_bps > staleness_s
+            peer.link.in_flight and age_s + wait_s + ends[1] * 8 / link_bps > staleness_s
         ):
             self._spender.forfeit()
             return 0, "stale"
         # Before the first acknowledgement only small frames go: they show the delay of the empty link.
         interval_s = self._spender.interval_s
-        if not self.peer.link.known:
+        draining = peer.rate.draining
+        if not peer.link.known:
             brake_s = 0.0
-        elif self.peer.rate.draining:
+        elif draining:
             brake_s = CLEAR_S + interval_s
         else:
             brake_s = max(BRAKE_S, BRAKE_FRAMES * interval_s)
         room = max(0.0, brake_s - wait_s - age_s) * link_bps / 8
-        held_s = max(brake_s, HELD_BRAKE_S) if brake_s and not self.peer.rate.draining else brake_s
+        held_s = max(brake_s, HELD_BRAKE_S) if brake_s and not draining else brake_s
         held = max(0.0, held_s - wait_s - age_s) * link_bps / 8
         keep = self._spender.spend_steadily(ends, self._max_layers, room, held)
         if keep == len(ends) - 1:

@@ -114,11 +114,14 @@ class TokenBucket:
 
     def refill(self, now_s: float) -> None:
         """Add what the time since the last call is worth; time that runs backwards adds nothing."""
-        if self._last_s is not None:
+        if self._last_s is None:
+            self._last_s = now_s
+        elif now_s > self._last_s:
+            level = self._level + self.rate_bps * (now_s - self._last_s) / 8
+            top = self.rate_bps * self.burst_s / 8
             # A bucket made shallower keeps what it holds, and only gains nothing.
-            top = max(self._level, self.bytes_of(self.burst_s))
-            self._level = min(top, self._level + self.bytes_of(max(0.0, now_s - self._last_s)))
-        self._last_s = now_s if self._last_s is None else max(self._last_s, now_s)
+            self._level = level if level <= top else max(top, self._level)
+            self._last_s = now_s
 
     @property
     def available(self) -> int:
@@ -207,13 +210,14 @@ class Spender:
 
     def begin(self, now_s: float) -> None:
         """A frame is about to be decided: the bucket earns what the time was worth."""
+        bucket, gaps = self.bucket, self._gaps
         if self._last_s is not None:
-            self._gaps.append(min(MAX_INTERVAL_S, max(0.0, now_s - self._last_s)))
-            self.interval_s = sorted(self._gaps)[(len(self._gaps) - 1) // 2]
+            gaps.append(min(MAX_INTERVAL_S, max(0.0, now_s - self._last_s)))
+            self.interval_s = interval_s = sorted(gaps)[(len(gaps) - 1) // 2]
+            # Two intervals: one interval's income on top of what the last frame left.
+            bucket.burst_s = max(BURST_S, 2 * interval_s)
         self._last_s = now_s
-        # Two intervals: one interval's income on top of what the last frame left.
-        self.bucket.burst_s = max(BURST_S, 2 * self.interval_s)
-        self.bucket.refill(now_s)
+        bucket.refill(now_s)
 
     def pass_by(self, now_s: float) -> None:
         """A frame goes without being decided on: it counts only as the one before the next."""
@@ -230,11 +234,12 @@ class Spender:
         bucket = self.bucket
         if len(ends) < 2:
             return 0
-        income = bucket.bytes_of(self.interval_s or BURST_S)
+        interval_s, available = self.interval_s or BURST_S, bucket.available
+        income = bucket.bytes_of(interval_s)
         share = income * self._ratio(ends)
-        saved = bucket.available - self._carry - income
-        share += saved * min(1.0, (self.interval_s or BURST_S) / PAY_OFF_S)
-        budget = min(self._carry + share, bucket.available + bucket.bytes_of(DEBT_S))
+        saved = available - self._carry - income
+        share += saved * min(1.0, interval_s / PAY_OFF_S)
+        budget = min(self._carry + share, available + bucket.bytes_of(DEBT_S))
         if most_bytes is not None and most_bytes < budget:
             budget = most_bytes
             self.forfeit()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, TextIO
 
@@ -284,7 +284,7 @@ def replay(lines: Iterable[str], allocator: AdaptiveAllocator | None = None) -> 
             keep = allocator.decide(
                 now_s, event["ends"], FrameKind(event["kind"]), event["gains"], event["age"]
             )
-            decisions.append((now_s, event, replace(allocator.decision, keep=keep)))
+            decisions.append((now_s, event, allocator.decision._replace(keep=keep)))
         elif kind == "sent":
             numbers[event["id"]] = len(decisions) - 1
             allocator.on_sent(now_s, event["id"], event["size"])
