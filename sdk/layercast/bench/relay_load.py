@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from layercast.bitstream import FrameHeader, PictureInfo, StreamDescription, pack, read_index
+from layercast.bitstream import FrameHeader, PictureInfo, StreamDescription, pack
+from layercast.bitstream.unit import read_header
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import Arrival
 from layercast.transport.channel import bind, make_server, method_handlers, open_channel
@@ -174,12 +175,10 @@ async def receivers(kind: str, target: str, streams: list[int], shares: list[flo
 
 async def _receive(target: str, stream: str, share: float, bps: float, count: Count) -> None:
     def on_unit(unit: bytes) -> Arrival:
-        index = read_index(unit)
-        header, captured_s = index.header, index.header.timestamp_us / 1e6
+        header, _, begin = read_header(unit)
+        kept, captured_s = unit[begin - 1], header.timestamp_us / 1e6
         count.add(len(unit), time.time() - captured_s)
-        return Arrival(
-            header.frame_id, len(unit), time.monotonic(), captured_s, index.kept, header.total_layers
-        )
+        return Arrival(header.frame_id, len(unit), time.monotonic(), captured_s, kept, header.total_layers)
 
     async def on_session(_info: pb.StreamInfo) -> None:
         pass
