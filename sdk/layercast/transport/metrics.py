@@ -43,6 +43,11 @@ def families(now: RelayStatistics, per_receiver: bool, connected: int | None = N
         "layercast_tls_handshakes", "TLS handshakes begun, also those that failed", now.handshakes
     )
     yield GaugeMetricFamily(
+        "layercast_serve_every",
+        "Every so-many-th frame goes out: above 1 while the relay is overloaded",
+        now.serve_every,
+    )
+    yield GaugeMetricFamily(
         "layercast_report_interval_seconds",
         "Least time between two reports that receivers are asked for, 0 while they are few",
         now.report_interval_s,
@@ -77,6 +82,11 @@ def families(now: RelayStatistics, per_receiver: bool, connected: int | None = N
     )
     frames = CounterMetricFamily("layercast_stream_frames", "Frames from the sender", labels=["stream"])
     size = CounterMetricFamily("layercast_stream_bytes", "Bytes from the sender", labels=["stream"])
+    left_out = CounterMetricFamily(
+        "layercast_stream_left_out",
+        "Frames sent to nobody because the relay was overloaded",
+        labels=["stream"],
+    )
     cached = GaugeMetricFamily(
         "layercast_stream_cached_bytes", "Held for receivers that join late", labels=["stream"]
     )
@@ -84,8 +94,9 @@ def families(now: RelayStatistics, per_receiver: bool, connected: int | None = N
         published.add_metric([name], int(stream.published))
         frames.add_metric([name], stream.frames)
         size.add_metric([name], stream.bytes)
+        left_out.add_metric([name], stream.left_out)
         cached.add_metric([name], stream.cached_bytes)
-    yield from (published, frames, size, cached)
+    yield from (published, frames, size, left_out, cached)
     yield from _receivers(now) if per_receiver else ()
 
 

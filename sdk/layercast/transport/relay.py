@@ -36,6 +36,7 @@ from layercast.transport.limits import (
     RelayLimits,
 )
 from layercast.transport.link import EOF
+from layercast.transport.overload import Overload
 from layercast.transport.publisher import Publisher
 from layercast.transport.pump import Pump
 from layercast.transport.report_budget import ReportBudget
@@ -64,6 +65,9 @@ if TYPE_CHECKING:
 DRAIN_S = 10.0
 """Default time for everybody to move away, in seconds; service managers kill after 30 (Kubernetes) or 90 (systemd)."""
 
+SAMPLE_S = 0.1
+"""How often the relay looks at its own load, in seconds."""
+
 SWEEP_S = 1.0
 """How often subscribers are checked for silence and tokens for expiry, in seconds; a fraction of the shortest
 useful ack_timeout_s."""
@@ -83,6 +87,7 @@ class RelayStatistics:
         hung_up: calls that ended from outside, by right, "publish" or "subscribe": their peer left in the middle or
             vanished, or sent a message so large that gRPC ended the call unread.
         forwarding: how long frames stayed here.
+        serve_every: so-many-th frame goes out, 1 unless the relay has more to do than its processor can.
         report_interval_s: subscribers were asked to report no more often than this, seconds; 0.0: as often as it helps.
         handshakes: TLS handshakes begun.
         leaving: it drains.
@@ -93,6 +98,7 @@ class RelayStatistics:
     refused: dict[str, int]
     hung_up: dict[str, int]
     forwarding: LatencyStatistics
+    serve_every: int
     report_interval_s: float
     handshakes: int
     leaving: bool
@@ -155,6 +161,7 @@ class Relay:
         self._gate = Gate(self._limits, token_keys, clock)
         self._forwarding = Latency()
         self._reports = ReportBudget(self._limits.max_reports_per_s)
+        self._overload = Overload()
         self._handshakes = 0
         self.id = relay_id or secrets.token_hex(8)
         if len(self.id) > MAX_RELAY_ID:
@@ -165,6 +172,7 @@ class Relay:
         self._subscribers = 0
         self._server: grpc.aio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self.port = 0
 
     @property
@@ -218,6 +226,7 @@ class Relay:
         self._server = server
         self._count(0)
         self._sweeper = asyncio.create_task(self._sweep(), name="layercast relay sweep")
+        self._watcher = asyncio.create_task(self._watch(), name="layercast relay load")
 
     def reload(self) -> None:
         """Read the token keys again if they have changed; this also happens by itself, every second."""
@@ -242,7 +251,7 @@ class Relay:
                 stream.source.end(LeavingError(LEAVING))
             stream.fail(LeavingError(LEAVING))
         await server.stop(CLOSE_TIMEOUT_S)
-        await cancel_and_wait(self._sweeper)
+        await cancel_and_wait(self._sweeper, self._watcher)
         if self._metrics is not None:
             metrics, self._metrics = self._metrics, None
             await metrics.aclose()
@@ -267,6 +276,7 @@ class Relay:
             refused=dict(self._gate.refused),
             hung_up=dict(self._gate.hung_up),
             forwarding=self._forwarding.statistics(),
+            serve_every=self._overload.every,
             report_interval_s=self._reports.interval_s,
             handshakes=self._handshakes,
             leaving=self._gate.leaving.is_set(),
@@ -401,6 +411,17 @@ class Relay:
         if self._reports.update(self._clock(), lambda: sum(each.is_restless for each in self._everybody())):
             for subscriber in self._everybody():
                 subscriber.ask_for_reports(self._reports.interval_s)
+
+    async def _watch(self) -> None:
+        """Leave frames out while there is more to do than the processor can."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + SAMPLE_S
+            await asyncio.sleep(SAMPLE_S)
+            now_s = loop.time()
+            self._overload.sample(now_s, now_s - due_s, time.process_time(), self._reports.is_crowded)
+            for stream in self._streams.by_name.values():
+                stream.serve_every = self._overload.every
 
     def _everybody(self) -> Iterator[Subscriber]:
         return chain.from_iterable(stream.subscribers for stream in self._streams.by_name.values())

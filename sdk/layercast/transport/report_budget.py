@@ -40,6 +40,7 @@ class ReportBudget:
 
     Attributes:
         interval_s: what subscribers are asked for now, seconds between two reports; 0.0: as often as it helps.
+        is_crowded: so many are restless that their reports alone would exceed the budget.
     """
 
     def __init__(self, per_s: float) -> None:
@@ -48,6 +49,7 @@ class ReportBudget:
         self._count = 0
         self._since_s: float | None = None
         self._room_since_s: float | None = None
+        self.is_crowded = False
 
     def heard(self) -> None:
         """A report has come."""
@@ -69,6 +71,7 @@ class ReportBudget:
         self._count, self._since_s = 0, now_s
         before_s = self.interval_s
         needed_s = restless() / self._per_s
+        self.is_crowded = needed_s > DENSE_S
         if excess > 1:
             needed_s = max(needed_s, excess / AIM * max(before_s, DENSE_S))
         if excess * ROOM >= 1:

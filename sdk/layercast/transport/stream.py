@@ -35,6 +35,7 @@ class StreamStatistics:
     Attributes:
         published: a sender (or the relay upstream) is connected.
         frames, bytes: accepted from there.
+        left_out: frames that went to nobody because the relay was overloaded.
         repeated: frames dropped because their id did not grow.
         cached_bytes: held for late joiners.
         subscribers: one entry per subscriber, in the order they came.
@@ -46,6 +47,7 @@ class StreamStatistics:
     frames: int
     bytes: int
     repeated: int
+    left_out: int
     cached_bytes: int
     subscribers: tuple[OutboxStatistics, ...]
     peers: tuple[str, ...]
@@ -180,6 +182,9 @@ class RelayStream:
         limits: of the relay.
         on_demand: called when what the subscribers ask for may have changed.
         clock: monotonic seconds.
+
+    Attributes:
+        serve_every: so-many-th frame goes to subscribers, where frames refer to no others.
     """
 
     def __init__(
@@ -199,7 +204,9 @@ class RelayStream:
         self._link_demand = LinkDemand()
         self._demand: pb.Demand | None = None
         self._last_id = -1
-        self._frames = self._bytes = self._repeated = 0
+        self.serve_every = 1
+        self._refers = False
+        self._frames = self._bytes = self._repeated = self._left_out = 0
 
     def begin(self, session: bytes, description: bytes) -> None:
         """A sender, or the relay upstream, is there. Another session than before ends the subscribers'
@@ -209,7 +216,7 @@ class RelayStream:
                 subscriber.end(SessionEndedError(f"stream {self.name} begins anew"))
             self._serving.clear()
             self._cache.clear()
-            self._last_id = -1
+            self._last_id, self._refers = -1, False
             self.session, self.description = session, description
         self.described.set()
 
@@ -236,6 +243,10 @@ class RelayStream:
             return frame
         now_s = frame.accepted_s = self._clock()
         self._cache.add(frame, now_s)
+        self._refers = self._refers or frame.reference_id is not None
+        if self.serve_every > 1 and not self._refers and self._frames % self.serve_every:
+            self._left_out += 1
+            return frame
         for subscriber in self._serving:
             subscriber.offer(frame, now_s)
         return frame
@@ -321,6 +332,7 @@ class RelayStream:
             frames=self._frames,
             bytes=self._bytes,
             repeated=self._repeated,
+            left_out=self._left_out,
             cached_bytes=self._cache.size_bytes,
             subscribers=tuple(subscriber.outbox.statistics() for subscriber in self.subscribers),
             peers=tuple(subscriber.peer for subscriber in self.subscribers),
