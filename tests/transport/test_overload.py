@@ -4,6 +4,7 @@ for longer each time that this was not enough; nothing else makes a relay leave 
 from __future__ import annotations
 
 import itertools
+import logging
 
 import pytest
 
@@ -124,9 +125,23 @@ async def test_where_frames_refer_to_others_none_is_left_out():
 
 
 @live
-async def test_a_relay_watches_its_load_and_tells():
+async def test_a_relay_watches_its_load_and_tells(caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "layercast.relay")
+    load = iter([4, 4, 1])
+
+    def sample(self: Overload, *_: object) -> bool:
+        before, self.every = self.every, next(load, 1)
+        return self.every != before
+
+    monkeypatch.setattr(Overload, "sample", sample)
     async with Relay() as relay:
         stream = relay._streams.get("cam")
-        relay._overload.every = 4
         await eventually(lambda: stream.serve_every == 4)
         assert relay.statistics().serve_every == 4
+        await eventually(lambda: stream.serve_every == 1)
+    told = [
+        (record.levelname, record.fields["serve_every"])
+        for record in caplog.records
+        if record.msg == "overload"
+    ]
+    assert told == [("WARNING", 4), ("INFO", 1)]

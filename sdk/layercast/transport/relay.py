@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from layercast.transport.limits import (
     RelayLimits,
 )
 from layercast.transport.link import EOF
+from layercast.transport.logs import event
 from layercast.transport.overload import Overload
 from layercast.transport.publisher import Publisher
 from layercast.transport.pump import Pump
@@ -71,6 +73,8 @@ SAMPLE_S = 0.1
 SWEEP_S = 1.0
 """How often subscribers are checked for silence and tokens for expiry, in seconds; a fraction of the shortest
 useful ack_timeout_s."""
+
+_log = logging.getLogger("layercast.relay")
 
 Context = Any
 """A `grpc.aio.ServicerContext` of bytes both ways."""
@@ -419,7 +423,11 @@ class Relay:
             due_s = loop.time() + SAMPLE_S
             await asyncio.sleep(SAMPLE_S)
             now_s = loop.time()
-            self._overload.sample(now_s, now_s - due_s, time.process_time(), self._reports.is_crowded)
+            lag_s, cpu_s = now_s - due_s, time.process_time()
+            if self._overload.sample(now_s, lag_s, cpu_s, self._reports.is_crowded):
+                every = self._overload.every
+                level = logging.WARNING if every > 1 else logging.INFO
+                event(_log, level, "overload", serve_every=every, subscribers=self._subscribers)
             for stream in self._streams.by_name.values():
                 stream.serve_every = self._overload.every
 
