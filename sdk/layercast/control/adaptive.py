@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from layercast.bitstream.types import FrameKind
-from layercast.control.budget import CAP_MARGIN, Spender, check_layers
+from layercast.control.budget import Spender, capped_bps, check_layers
 from layercast.control.estimator import QUIET_S, LinkEstimator
 from layercast.control.rate import CLEAR_S, CONGESTED_S, MIN_BPS, RateController
 from layercast.control.share import Demand, share
@@ -100,19 +100,6 @@ class Decision(NamedTuple):
     link_bps: float
     wait_s: float
     state: str
-
-
-def capped_bps(max_bitrate_bps: float | None) -> float:
-    """What may be spent under a cap, bits per second.
-
-    Raises:
-        ConfigError: it is not positive.
-    """
-    if max_bitrate_bps is None:
-        return float("inf")
-    if not max_bitrate_bps > 0:
-        raise ConfigError(f"a cap of {max_bitrate_bps} bit/s", hint="must be above 0; None is no limit")
-    return max_bitrate_bps * (1 - CAP_MARGIN)
 
 
 class Peer:

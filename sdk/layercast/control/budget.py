@@ -346,8 +346,8 @@ class FixedBudgetAllocator:
     """
 
     def __init__(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
-        self._max_layers = check_layers(max_layers)
-        self._spender = None if max_bitrate_bps is None else Spender(max_bitrate_bps * (1 - CAP_MARGIN))
+        self._spender: Spender | None = None
+        self.set_limits(max_bitrate_bps, max_layers)
 
     def set_limits(self, max_bitrate_bps: float | None, max_layers: int | None) -> None:
         """New limits from the next frame on; what was saved up or is owed stays.
@@ -355,13 +355,13 @@ class FixedBudgetAllocator:
         Raises:
             ConfigError: a limit that is not positive.
         """
-        self._max_layers = check_layers(max_layers)
-        if max_bitrate_bps is None:
+        self._max_layers, rate_bps = check_layers(max_layers), capped_bps(max_bitrate_bps)
+        if rate_bps == inf:
             self._spender = None
-        elif self._spender is None or not max_bitrate_bps > 0:
-            self._spender = Spender(max_bitrate_bps * (1 - CAP_MARGIN))
+        elif self._spender is None:
+            self._spender = Spender(rate_bps)
         else:
-            self._spender.bucket.rate_bps = max_bitrate_bps * (1 - CAP_MARGIN)
+            self._spender.bucket.rate_bps = rate_bps
 
     def decide(
         self,
@@ -408,6 +408,19 @@ class FixedBudgetAllocator:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def capped_bps(max_bitrate_bps: float | None) -> float:
+    """What may be spent under a cap, bits per second.
+
+    Raises:
+        ConfigError: it is not positive.
+    """
+    if max_bitrate_bps is None:
+        return inf
+    if not max_bitrate_bps > 0:
+        raise ConfigError(f"a cap of {max_bitrate_bps} bit/s", hint="must be above 0; None is no limit")
+    return max_bitrate_bps * (1 - CAP_MARGIN)
 
 
 def check_layers(max_layers: int | None) -> int | None:
