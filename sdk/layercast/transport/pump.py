@@ -28,7 +28,7 @@ class Pump:
         self,
         take: Callable[[], bytes | None],
         write: Callable[[bytes], Coroutine[Any, Any, None]],
-        written: Callable[[], None],
+        written: Callable[[], None] | None = None,
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._take = take
@@ -56,7 +56,8 @@ class Pump:
             pending = self._writing.send(None)
         except StopIteration:
             self._writing = None
-            self._written()
+            if self._written is not None:
+                self._written()
         except (Exception, asyncio.CancelledError) as error:
             self._writing = None
             self._fail(error)

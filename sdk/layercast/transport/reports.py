@@ -39,7 +39,7 @@ class Reports:
         seldom: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pump = Pump(self._take, write, self._written)
+        self._pump = Pump(self._take, write)
         self._limits, self._hops = limits, hops
         self._changed = pb.ReceiverMessage()  # what of them is new
         self._arrivals: deque[Arrival] = deque(maxlen=MAX_ACKS)
@@ -124,6 +124,3 @@ class Reports:
         report.Clear()
         self._arrivals.clear()
         return message
-
-    def _written(self) -> None:
-        """The next one may go."""
