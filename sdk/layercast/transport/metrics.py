@@ -43,9 +43,9 @@ def families(now: RelayStatistics, per_receiver: bool, connected: int | None = N
         "layercast_tls_handshakes", "TLS handshakes begun, also those that failed", now.handshakes
     )
     yield GaugeMetricFamily(
-        "layercast_serve_every",
-        "Every so-many-th frame goes out: above 1 while the relay is overloaded",
-        now.serve_every,
+        "layercast_frames_served",
+        "Share of the frames that go out: below 1 while the relay is overloaded",
+        now.frames_served,
     )
     yield GaugeMetricFamily(
         "layercast_report_interval_seconds",

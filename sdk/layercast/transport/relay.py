@@ -38,7 +38,7 @@ from layercast.transport.limits import (
 )
 from layercast.transport.link import EOF
 from layercast.transport.logs import event
-from layercast.transport.overload import Overload
+from layercast.transport.overload import OF, Overload
 from layercast.transport.publisher import Publisher
 from layercast.transport.pump import Pump
 from layercast.transport.report_budget import ReportBudget
@@ -91,7 +91,7 @@ class RelayStatistics:
         hung_up: calls that ended from outside, by right, "publish" or "subscribe": their peer left in the middle or
             vanished, or sent a message so large that gRPC ended the call unread.
         forwarding: how long frames stayed here.
-        serve_every: so-many-th frame goes out, 1 unless the relay has more to do than its processor can.
+        frames_served: share of the frames that go out, 1.0 unless the relay has more to do than its processor can.
         report_interval_s: subscribers were asked to report no more often than this, seconds; 0.0: as often as it helps.
         handshakes: TLS handshakes begun.
         leaving: it drains.
@@ -102,7 +102,7 @@ class RelayStatistics:
     refused: dict[str, int]
     hung_up: dict[str, int]
     forwarding: LatencyStatistics
-    serve_every: int
+    frames_served: float
     report_interval_s: float
     handshakes: int
     leaving: bool
@@ -280,7 +280,7 @@ class Relay:
             refused=dict(self._gate.refused),
             hung_up=dict(self._gate.hung_up),
             forwarding=self._forwarding.statistics(),
-            serve_every=self._overload.every,
+            frames_served=self._overload.serving / OF,
             report_interval_s=self._reports.interval_s,
             handshakes=self._handshakes,
             leaving=self._gate.leaving.is_set(),
@@ -425,11 +425,11 @@ class Relay:
             now_s = loop.time()
             lag_s, cpu_s = now_s - due_s, time.process_time()
             if self._overload.sample(now_s, lag_s, cpu_s, self._reports.is_crowded):
-                every = self._overload.every
-                level = logging.WARNING if every > 1 else logging.INFO
-                event(_log, level, "overload", serve_every=every, subscribers=self._subscribers)
+                served = self._overload.serving / OF
+                level = logging.WARNING if served < 1 else logging.INFO
+                event(_log, level, "overload", frames_served=served, subscribers=self._subscribers)
             for stream in self._streams.by_name.values():
-                stream.serve_every = self._overload.every
+                stream.serving = self._overload.serving
 
     def _everybody(self) -> Iterator[Subscriber]:
         return chain.from_iterable(stream.subscribers for stream in self._streams.by_name.values())

@@ -17,6 +17,7 @@ from layercast.transport.first_frame import FirstFrameCache
 from layercast.transport.latency import Latency
 from layercast.transport.limits import UPSTREAM_HEADROOM, RelayLimits, Window
 from layercast.transport.outbox import Allocator, Outbox, OutboxStatistics
+from layercast.transport.overload import OF, goes_out
 from layercast.transport.shared import SharedFrame
 
 Clock = Callable[[], float]
@@ -184,7 +185,7 @@ class RelayStream:
         clock: monotonic seconds.
 
     Attributes:
-        serve_every: so-many-th frame goes to subscribers, where frames refer to no others.
+        serving: so many of OF frames go to subscribers, where frames refer to no others (see overload.py).
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class RelayStream:
         self._link_demand = LinkDemand()
         self._demand: pb.Demand | None = None
         self._last_id = -1
-        self.serve_every = 1
+        self.serving = OF
         self._refers = False
         self._frames = self._bytes = self._repeated = self._left_out = 0
 
@@ -244,7 +245,7 @@ class RelayStream:
         now_s = frame.accepted_s = self._clock()
         self._cache.add(frame, now_s)
         self._refers = self._refers or frame.reference_id is not None
-        if self.serve_every > 1 and not self._refers and self._frames % self.serve_every:
+        if self.serving < OF and not self._refers and not goes_out(self._frames, self.serving):
             self._left_out += 1
             return frame
         for subscriber in self._serving:
