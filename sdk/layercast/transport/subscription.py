@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from layercast.bitstream.unit import MAGIC
+from layercast.errors import CorruptError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import Arrival
 from layercast.transport.credentials import Credentials
@@ -120,10 +121,17 @@ class Subscription:
 
     async def _read(self, call: Call, reports: Reports) -> None:
         while (message := await call.read()) is not EOF:
-            if message.startswith(MAGIC):
+            note = None if message.startswith(MAGIC) else _note(message)
+            if note is None:
                 reports.arrived(self._on_unit(message))
                 self._link.flowing()
-                continue
-            note = parse(message, pb.RelayNote)
-            if note.HasField("report_interval_ms"):
+            elif note.HasField("report_interval_ms"):
                 reports.set_interval(note.report_interval_ms / 1e3)
+
+
+def _note(message: bytes) -> pb.RelayNote | None:
+    """What a relay says between two units; None if it is no note."""
+    try:
+        return parse(message, pb.RelayNote)
+    except CorruptError:
+        return None
