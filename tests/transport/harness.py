@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from layercast.bitstream import pack
 from layercast.bitstream.types import FrameHeader, FrameKind, PictureInfo, StreamDescription
+from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.limits import Window
+from layercast.transport.link import Call, open_call
 from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
+from layercast.transport.wire import SUBSCRIBE
 
 PlainRelay = functools.partial(Relay, adaptive=False)
 """Every layer that was asked for, from the first frame on and however fast frames come: for tests of anything but
@@ -89,6 +93,14 @@ async def unlimited(sender: Sender) -> None:
 async def within(work: Awaitable[Any]) -> Any:
     """`work`, or a failure when it takes too long."""
     return await asyncio.wait_for(work, PATIENCE_S)
+
+
+@contextlib.asynccontextmanager
+async def subscribed(relay: Relay, **hello: Any) -> AsyncIterator[Call]:
+    """A subscriber to "cam" that reads what the test reads, and acknowledges nothing; hello: more fields of it."""
+    message = pb.SubscribeHello(protocol=1, stream="cam", **hello)
+    async with open_call(relay.address, SUBSCRIBE, message, 1 << 25) as (call, _):
+        yield call
 
 
 async def take(frames: Any, count: int) -> list[Any]:

@@ -4,8 +4,6 @@ nobody is held back; no relay tells anybody who did not say that it listens."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,15 +13,14 @@ from layercast.errors import CorruptError
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import Arrival
 from layercast.transport.limits import RelayLimits
-from layercast.transport.link import Call, open_call
 from layercast.transport.receiver import Receiver
 from layercast.transport.relay import Relay
 from layercast.transport.report_budget import DENSE_S, MOST_S, ReportBudget
+from layercast.transport.reports import Reports
 from layercast.transport.sender import Sender
 from layercast.transport.subscription import Subscription
-from layercast.transport.wire import SUBSCRIBE
 
-from .harness import DESCRIPTION, eventually, live, unit, within
+from .harness import DESCRIPTION, eventually, live, subscribed, unit, within
 
 STEP_S = 0.01
 FRAME_S = 1 / 30
@@ -100,13 +97,6 @@ def test_what_stays_busy_does_not_swing():
     assert crowd.changes == before
 
 
-@contextlib.asynccontextmanager
-async def listener(relay: Relay, *, takes_notes: bool) -> AsyncIterator[Call]:
-    hello = pb.SubscribeHello(protocol=1, stream="cam", takes_notes=takes_notes)
-    async with open_call(relay.address, SUBSCRIBE, hello, 1 << 25) as (call, _):
-        yield call
-
-
 async def feed(sender: Sender) -> None:
     for number in range(1000):
         await sender.send_unit(unit(number))
@@ -119,8 +109,8 @@ async def test_a_relay_tells_who_listens_and_sends_others_frames_alone():
         Relay(limits=RelayLimits(max_reports_per_s=4)) as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as receiver,
-        listener(relay, takes_notes=True) as told,
-        listener(relay, takes_notes=False) as untold,
+        subscribed(relay, takes_notes=True) as told,
+        subscribed(relay) as untold,
     ):
         await sender.ready(5)
         await eventually(lambda: relay.statistics().subscribers == 3)
@@ -137,7 +127,15 @@ async def test_a_relay_tells_who_listens_and_sends_others_frames_alone():
 
 
 @live
-async def test_receivers_keep_to_it():
+async def test_receivers_keep_to_it(monkeypatch):
+    taken, heard = [0], ReportBudget.heard
+
+    def count(budget: ReportBudget) -> None:
+        taken[0] += 1
+        heard(budget)
+
+    monkeypatch.setattr(ReportBudget, "heard", count)
+
     async def reports_in(seconds: float, per_s: float) -> int:
         """Of a receiver of a stream that is too large for its budget, which reports each frame."""
         limits = RelayLimits(max_reports_per_s=per_s)
@@ -149,18 +147,10 @@ async def test_receivers_keep_to_it():
             await sender.ready(5)
             feeding = asyncio.create_task(feed(sender))
             await eventually(lambda: receiver.statistics().frames > 5)
-            taken = 0
-            heard = relay._reports.heard
-
-            def count() -> None:
-                nonlocal taken
-                taken += 1
-                heard()
-
-            relay._reports.heard = count  # type: ignore[method-assign]
+            before = taken[0]
             await asyncio.sleep(seconds)
             feeding.cancel()
-            return taken
+            return taken[0] - before
 
     assert await reports_in(1.0, per_s=1000) > 2 * await reports_in(1.0, per_s=1)
 
@@ -174,15 +164,16 @@ async def test_bytes_that_are_neither_a_frame_nor_a_note_end_the_call_with_a_rea
         async def read(self) -> bytes:
             return self.messages.pop(0)
 
-    class Asked:
-        def __init__(self) -> None:
-            self.intervals: list[float] = []
+    intervals: list[float] = []
 
+    class Asked(Reports):
         def set_interval(self, interval_s: float) -> None:
-            self.intervals.append(interval_s)
+            intervals.append(interval_s)
 
         def arrived(self, _: Arrival) -> None:
             raise AssertionError("no unit came")
+
+    async def write(_: bytes) -> None: ...
 
     def on_unit(unit: bytes) -> Arrival:
         header = read_index(unit).header
@@ -191,8 +182,9 @@ async def test_bytes_that_are_neither_a_frame_nor_a_note_end_the_call_with_a_rea
     async def on_session(_: pb.StreamInfo) -> None: ...
 
     subscription = Subscription("127.0.0.1:1", "cam", pb.Limits(), on_session, on_unit)
-    asked = Asked()
+    asked = Asked(write, pb.Limits(), pb.Hops(), seldom=True)
     notes = [pb.RelayNote(report_interval_ms=ms).SerializeToString() for ms in (150, 0)]
     with pytest.raises(CorruptError, match="not an access unit"):
-        await subscription._read(Reader(*notes, b"\xff\xff"), asked)  # type: ignore[arg-type]
-    assert asked.intervals == [0.15, 0]
+        await subscription._read(Reader(*notes, b"\xff\xff"), asked)
+    assert intervals == [0.15, 0]
+    asked.close()

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-
-from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.limits import LOOKAHEAD_BYTES, RelayLimits, Window
-from layercast.transport.link import Call, open_call
 from layercast.transport.receiver import Receiver
-from layercast.transport.relay import Relay
 from layercast.transport.sender import Sender
-from layercast.transport.wire import SUBSCRIBE
 
-from .harness import DESCRIPTION, LAYERS, PlainRelay, eventually, live, take, unit
+from .harness import DESCRIPTION, LAYERS, PlainRelay, eventually, live, subscribed, take, unit
 
 UNIT_BYTES = 100_000
-
-
-@contextlib.asynccontextmanager
-async def stopped_reader(relay: Relay) -> AsyncIterator[Call]:
-    """A subscriber that never reads a unit and never acknowledges one."""
-    hello = pb.SubscribeHello(protocol=1, stream="cam")
-    async with open_call(relay.address, SUBSCRIBE, hello, 1 << 25) as (call, _):
-        yield call
 
 
 @live
@@ -34,7 +19,7 @@ async def test_others_get_every_frame_and_the_relay_holds_little_for_the_one_tha
         Receiver(relay.address, "cam", decode=False) as honest,
     ):
         await sender.ready(5)
-        async with stopped_reader(relay):
+        async with subscribed(relay):
             await eventually(lambda: relay.statistics().subscribers == 2)
             for number in range(300):
                 await sender.send_unit(unit(number, [UNIT_BYTES // LAYERS] * LAYERS))
@@ -53,7 +38,7 @@ async def test_one_that_reads_but_never_acknowledges_gets_a_window_and_no_more()
         PlainRelay(limits=RelayLimits(window=window)) as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as honest,
-        stopped_reader(relay) as call,
+        subscribed(relay) as call,
     ):
         await sender.ready(5)
         await eventually(lambda: relay.statistics().subscribers == 2)
@@ -72,7 +57,7 @@ async def test_a_subscriber_that_stays_silent_is_dropped_and_counted():
         PlainRelay(limits=RelayLimits(ack_timeout_s=0.5)) as relay,
         Sender(relay.address, "cam", description=DESCRIPTION) as sender,
         Receiver(relay.address, "cam", decode=False) as honest,
-        stopped_reader(relay),
+        subscribed(relay),
     ):
         await eventually(lambda: relay.statistics().subscribers == 2)
         await sender.ready(5)

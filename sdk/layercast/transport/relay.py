@@ -440,7 +440,6 @@ class Relay:
             self._gate.sweep()
             self._pace_reports()
             now_s = self._clock()
-            for stream in self._streams.by_name.values():
-                for subscriber in stream.subscribers:
-                    if subscriber.outbox.silent_s(now_s) > self._limits.ack_timeout_s:
-                        subscriber.end(DroppedError("silent", "no acknowledgement for too long"))
+            for subscriber in self._everybody():
+                if subscriber.outbox.silent_s(now_s) > self._limits.ack_timeout_s:
+                    subscriber.end(DroppedError("silent", "no acknowledgement for too long"))

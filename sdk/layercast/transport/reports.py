@@ -113,7 +113,7 @@ class Reports:
                 self._report_at(self._due_s)
             return None
         self._due_s, self._next_s = inf, now_s + REPORT_INTERVAL_S
-        pace_s = time.monotonic()
+        pace_s = time.monotonic()  # the clock of arrivals, which the loop's need not be
         self._pace.reported(pace_s)
         arrivals = [self._arrivals[-1]] if self._arrivals and self._pace.brief(pace_s) else self._arrivals
         report = self._changed
