@@ -15,18 +15,20 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from layercast.bench.light_call import LightCall
 from layercast.bitstream import FrameHeader, PictureInfo, StreamDescription, pack
-from layercast.bitstream.unit import read_header
+from layercast.bitstream.unit import MAGIC, read_header
 from layercast.transport._pb import transport_pb2 as pb
 from layercast.transport.acks import Arrival
 from layercast.transport.channel import bind, make_server, method_handlers, open_channel
-from layercast.transport.limits import MAX_UNIT_BYTES, RelayLimits
+from layercast.transport.limits import MAX_UNIT_BYTES, PROTOCOL, RelayLimits
 from layercast.transport.link import EOF
 from layercast.transport.process import run_relay
 from layercast.transport.relay import Relay
+from layercast.transport.reports import Reports
 from layercast.transport.sender import Sender
-from layercast.transport.subscription import Subscription
-from layercast.transport.wire import limits_message
+from layercast.transport.subscription import note_of
+from layercast.transport.wire import HELLO_KEY, SUBSCRIBE, limits_message, to_metadata
 
 LAYERS = 10
 BUCKET_S = 1e-4
@@ -37,6 +39,9 @@ CONNECT_EVERY_S = 0.005
 
 PLAIN_QUEUE = 8
 """Messages that the plain fan-out holds for each receiver; the oldest goes."""
+
+RECONNECT_S = 1.0
+"""A receiver that was sent away comes back after this, seconds."""
 
 PLAIN = "layercast.bench.Plain"
 STAMP_BYTES = 8
@@ -174,26 +179,43 @@ async def receivers(kind: str, target: str, streams: list[int], shares: list[flo
 
 
 async def _receive(target: str, stream: str, share: float, bps: float, count: Count) -> None:
-    def on_unit(unit: bytes) -> Arrival:
+    """As a Subscription does, by a call that takes less of the machine."""
+    limits = limits_message(None if share >= 1 else share * bps, None)
+    hello = pb.SubscribeHello(protocol=PROTOCOL, stream=stream, limits=limits, takes_notes=True)
+
+    def on_message(message: bytes) -> None:
+        if message.startswith(MAGIC):
+            reports.arrived(arrival(message))
+        elif (note := note_of(message)) is not None and note.HasField("report_interval_ms"):
+            reports.set_interval(note.report_interval_ms / 1e3)
+
+    def arrival(unit: bytes) -> Arrival:
         header, _, begin = read_header(unit)
         kept, captured_s = unit[begin - 1], header.timestamp_us / 1e6
         count.add(len(unit), time.time() - captured_s)
         return Arrival(header.frame_id, len(unit), time.monotonic(), captured_s, kept, header.total_layers)
 
-    async def on_session(_info: pb.StreamInfo) -> None:
-        pass
-
-    limits = limits_message(None if share >= 1 else share * bps, None)
-    await Subscription(target, stream, limits, on_session, on_unit).run()
+    while True:
+        call = await LightCall.open(target, SUBSCRIBE, to_metadata(HELLO_KEY, hello), on_message)
+        reports = Reports(call.write, hello.limits, hello.hops, seldom=True)
+        try:
+            await call.ended
+        finally:
+            reports.close()
+            call.close()
+        await asyncio.sleep(RECONNECT_S)
 
 
 async def _receive_plain(target: str, stream: str, share: float, _bps: float, count: Count) -> None:
-    channel: Any = open_channel(target, MAX_UNIT_BYTES)
-    async with channel:
-        metadata = (("stream", stream), ("share", str(share)))
-        call = channel.stream_stream(f"/{PLAIN}/Subscribe")(metadata=metadata)
-        while (message := await call.read()) is not EOF:
-            count.add(len(message), (time.time_ns() - int.from_bytes(message[:STAMP_BYTES], "big")) / 1e9)
+    def on_message(message: bytes) -> None:
+        count.add(len(message), (time.time_ns() - int.from_bytes(message[:STAMP_BYTES], "big")) / 1e9)
+
+    metadata = [("stream", stream), ("share", str(share))]
+    call = await LightCall.open(target, f"/{PLAIN}/Subscribe", metadata, on_message)
+    try:
+        await call.ended
+    finally:
+        call.close()
 
 
 ROLES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {

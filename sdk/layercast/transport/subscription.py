@@ -121,7 +121,7 @@ class Subscription:
 
     async def _read(self, call: Call, reports: Reports) -> None:
         while (message := await call.read()) is not EOF:
-            note = None if message.startswith(MAGIC) else _note(message)
+            note = note_of(message)
             if note is None:
                 reports.arrived(self._on_unit(message))
                 self._link.flowing()
@@ -129,8 +129,10 @@ class Subscription:
                 reports.set_interval(note.report_interval_ms / 1e3)
 
 
-def _note(message: bytes) -> pb.RelayNote | None:
-    """What a relay says between two units; None if it is no note."""
+def note_of(message: bytes) -> pb.RelayNote | None:
+    """What a relay says between two units; None if it is no note, or none that can be read."""
+    if message.startswith(MAGIC):
+        return None
     try:
         return parse(message, pb.RelayNote)
     except CorruptError:
