@@ -27,6 +27,14 @@ def fixed(bps, **link):
     return Link(Trace([(0, bps)]), **link)
 
 
+@pytest.mark.parametrize("bps", [160_000, 270_000, 280_000])
+def test_a_link_that_first_layers_alone_fill_gets_fewer_frames_in_time(bps):
+    """Only whole frames are left to drop; a queue that no frame left out would drain passes for the link's delay."""
+    run = simulate(AdaptiveAllocator(), fixed(bps, paced=True), source_of("dashcam"), 60)
+    assert run.used(5, 59) >= 0.92
+    assert run.p95() <= 0.150
+
+
 @pytest.mark.parametrize("bps", [300_000, 1_000_000, 3_000_000])
 def test_a_fixed_link_is_used_and_its_queue_stays_short(bps):
     run = simulate(AdaptiveAllocator(), fixed(bps), Source(), 40)

@@ -26,6 +26,12 @@ BRAKE_S = 0.1
 HELD_BRAKE_S = 0.12
 """... and that no layer but the first may exceed, where frames wander and their layer count is held, seconds."""
 
+FILLED = 0.9
+"""A link is filled by the first layers alone when they usually take this share of it, as many as come..."""
+
+FIRST_BRAKE_S = 0.12
+"""... and then no first layer may come later than this, seconds: nothing else is left to drop."""
+
 BRAKE_FRAMES = 2.0
 """A frame that fills the link takes one interval to be sent; the other is for those larger than usual."""
 
@@ -267,6 +273,7 @@ class AdaptiveAllocator:
         self._layers = 0
         self._calm_until_s = float("-inf")
         self._calm_bytes = 0.0
+        self._withheld = 0.0  # where whole frames must be, for a queue to drain
         self._passed_s: float | None = None
         self.decision = Decision(0, "", self.peer.rate_bps, self.peer.rate_bps, 0.0, "start")
         self.peer.attach(self)
@@ -365,14 +372,19 @@ class AdaptiveAllocator:
 
     def _choose(self, ends: Sequence[int], age_s: float, wait_s: float, link_bps: float) -> tuple[int, str]:
         staleness_s, peer = self._staleness_s, self.peer
+        interval_s, first_bits = self._spender.interval_s, ends[1] * 8
+        late_s = age_s + wait_s + first_bits / link_bps
         # A first layer too large for the bound still goes when the link is empty, or nothing ever would.
-        if age_s > staleness_s or (
-            peer.link.in_flight and age_s + wait_s + ends[1] * 8 / link_bps > staleness_s
-        ):
+        if age_s > staleness_s or (peer.link.in_flight and late_s > staleness_s):
             self._spender.forfeit()
             return 0, "stale"
+        if first_bits <= FILLED * link_bps * interval_s:
+            self._withheld = 0.0
+        elif self._withheld > 0 or (peer.link.in_flight and late_s > FIRST_BRAKE_S):
+            self._withheld -= ends[1]
+            self._spender.forfeit()
+            return 0, "brake"
         # Before the first acknowledgement only small frames go: they show the delay of the empty link.
-        interval_s = self._spender.interval_s
         draining = peer.rate.draining
         if not peer.link.known:
             brake_s = 0.0
@@ -427,3 +439,4 @@ class AdaptiveAllocator:
     def withhold(self, size: float) -> None:
         """Send `size` bytes less than the rate allows, once."""
         self._spender.withhold(size)
+        self._withheld = size
