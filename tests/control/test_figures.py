@@ -27,7 +27,7 @@ def fixed(bps, **link):
     return Link(Trace([(0, bps)]), **link)
 
 
-@pytest.mark.parametrize("bps", [160_000, 270_000, 280_000])
+@pytest.mark.parametrize("bps", [200_000, 270_000, 280_000])
 def test_a_link_that_first_layers_alone_fill_gets_fewer_frames_in_time(bps):
     """Only whole frames are left to drop; a queue that no frame left out would drain passes for the link's delay."""
     run = simulate(AdaptiveAllocator(), fixed(bps, paced=True), source_of("dashcam"), 60)

@@ -27,10 +27,10 @@ HELD_BRAKE_S = 0.12
 """... and that no layer but the first may exceed, where frames wander and their layer count is held, seconds."""
 
 FILLED = 0.9
-"""A link is filled by the first layers alone when they usually take this share of it, as many as come..."""
+"""A link is filled by the first layers alone when they take this share of what it was measured to carry..."""
 
-FIRST_BRAKE_S = 0.12
-"""... and then no first layer may come later than this, seconds: nothing else is left to drop."""
+FIRST_BRAKE_S = 0.07
+"""... and then no first layer may wait longer than this, seconds: nothing else is left to drop."""
 
 BRAKE_FRAMES = 2.0
 """A frame that fills the link takes one interval to be sent; the other is for those larger than usual."""
@@ -378,9 +378,10 @@ class AdaptiveAllocator:
         if age_s > staleness_s or (peer.link.in_flight and late_s > staleness_s):
             self._spender.forfeit()
             return 0, "stale"
-        if first_bits <= FILLED * link_bps * interval_s:
+        # Not `link_bps`, which a single acknowledgement that is late makes small.
+        if not peer.rate.measured or first_bits <= FILLED * peer.rate.link_bps * interval_s:
             self._withheld = 0.0
-        elif self._withheld > 0 or (peer.link.in_flight and late_s > FIRST_BRAKE_S):
+        elif self._withheld > 0 or age_s + wait_s > FIRST_BRAKE_S:
             self._withheld -= ends[1]
             self._spender.forfeit()
             return 0, "brake"
