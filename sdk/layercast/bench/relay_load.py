@@ -40,8 +40,8 @@ CONNECT_EVERY_S = 0.005
 PLAIN_QUEUE = 8
 """Messages that the plain fan-out holds for each receiver; the oldest goes."""
 
-RECONNECT_S = 1.0
-"""A receiver that was sent away comes back after this, seconds."""
+RECONNECT_S = 0.03
+"""A receiver that was sent to another worker comes back after this, seconds, as a Link does."""
 
 PLAIN = "layercast.bench.Plain"
 STAMP_BYTES = 8
