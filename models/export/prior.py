@@ -126,11 +126,8 @@ def logits(g: Graph, module: TritHead, x: Value, u: Value, sign: Value, e: Value
     own, earlier = (
         g.add(g.layer(a, u), g.layer(b, e)) for a, b in zip(module.own, module.earlier, strict=True)
     )
-    h, heads = g.layer(module.hidden, x), (module.centre, module.tilt, module.gate)
-    centre, tilt, gate = (
-        g.add(g.layer(bent, h), g.layer(straight, x))
-        for bent, straight in zip(heads, module.straight, strict=True)
-    )
+    h = g.layer(module.hidden, x)
+    centre, tilt, gate = (g.layer(layer, h) for layer in (module.centre, module.tilt, module.gate))
     n, signed = (conv.conv.out_channels for conv in (module.centre, module.tilt))
     if signed == n:
         return g.add(centre, own), g.add(tilt, g.multiply(sign, g.add(gate, earlier)))

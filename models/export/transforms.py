@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 from models.export.graph import IR_VERSION, OPSET
 from models.hierarchical.codec import Codec
-from models.hierarchical.int8 import CLIPPED
+from models.hierarchical.int8 import CLIPPED, weight_scale
 from models.hierarchical.transforms import PRECISION_MIN, Block
 
 DELICATE = ("/d4/",)
@@ -391,6 +392,19 @@ class Feeds(CalibrationDataReader):
         return next(self._feeds, None)
 
 
+def filter_scales(source: Path) -> dict[str, list[dict[str, Any]]]:
+    """Scales of depthwise filters' weights by name and channel, which alone are not given by the largest weight."""
+    weights = {i.name: numpy_helper.to_array(i) for i in onnx.load(source).graph.initializer}
+    filters = {name: w for name, w in weights.items() if w.ndim == 4 and w.shape[1] == 1}
+    return {
+        name: [
+            {"quant_type": QuantType.QInt8, "axis": 0, "scale": scale, "zero_point": np.int8(0)}
+            for scale in weight_scale(torch.tensor(w)).numpy()
+        ]
+        for name, w in filters.items()
+    }
+
+
 def quantise(
     source: Path, target: Path, feeds: Iterable[dict[str, np.ndarray]], outputs: bool = False
 ) -> None:
@@ -416,6 +430,7 @@ def quantise(
         calibrate_method=CalibrationMethod.Percentile,
         extra_options={
             "CalibPercentile": CLIPPED,
+            "TensorQuantOverrides": filter_scales(source),
             "OpTypesToExcludeOutputQuantization": [] if outputs else kinds,
         },
     )

@@ -249,7 +249,7 @@ class TritHead(nn.Module):
 
     centre = c + a1 u + a2 e;  tilt = h + sign(v) (g + b1 u + b2 e), where v is the symbol's residual so far in the
     previous plane's steps, u = min(|v|, 2), and e its previous scale index / 8 or centre logit; c, h and g come from
-    a hidden layer and straight from the context. Only the first `signed` channels have h and g.
+    a hidden layer. Only the first `signed` channels have h and g.
     """
 
     HIDDEN = 6 / 5
@@ -260,21 +260,16 @@ class TritHead(nn.Module):
         outputs = (n, signed, signed)
         self.hidden = FixedConv(width, hidden, STREAM, HIDDEN)
         self.centre, self.tilt, self.gate = (FixedConv(hidden, m, HIDDEN, LOGIT) for m in outputs)
-        self.straight = nn.ModuleList([FixedConv(width, m, STREAM, LOGIT) for m in outputs])
         self.own = nn.ModuleList([FixedConv(n, n, OWN, LOGIT, depthwise=True) for _ in range(2)])
         self.earlier = nn.ModuleList([FixedConv(n, n, previous, LOGIT, depthwise=True) for _ in range(2)])
         for conv in (self.centre, self.tilt, self.gate, *self.own, *self.earlier):
             conv.conv.weight.data.mul_(0.3 if conv.depthwise is False else 0.0)
             conv.conv.bias.data.zero_()
-        for conv in self.straight:
-            nn.init.zeros_(conv.conv.weight)
-            nn.init.zeros_(conv.conv.bias)
 
     def forward(self, x: Tensor, v: Tensor, e: Tensor) -> Trits:
         u, h = v.abs().clamp_max(2), self.hidden(x)
         own, earlier = (add(a(u), b(e)) for a, b in zip(self.own, self.earlier, strict=True))
-        heads = zip((self.centre, self.tilt, self.gate), self.straight, strict=True)
-        centre, tilt, gate = (add(bent(h), straight(x)) for bent, straight in heads)
+        centre, tilt, gate = self.centre(h), self.tilt(h), self.gate(h)
         first = tilt.shape[1]
         gated = signed(v, torch.cat([add(gate, earlier[:, :first]), earlier[:, first:]], 1))
         tilt = torch.cat([add(tilt, gated[:, :first]), gated[:, first:]], 1)

@@ -22,6 +22,7 @@ from layercast.codecs.hierarchical.streams import StreamCoder
 from layercast.codecs.hierarchical.walk import Walk
 from layercast.demo import assets
 from layercast.errors import BitstreamError, ConfigError, CorruptError, ModelError, PictureError
+from layercast.runtime.programs import INSTRUCTIONS, ProgramNetwork
 
 CROP = (160, 224)
 
@@ -44,6 +45,14 @@ def parts(codec: HierarchicalCodec) -> int:
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2)))
+
+
+@pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
+def test_every_shipped_network_runs_as_a_program(codec: HierarchicalCodec) -> None:
+    """One that no program can do would run, slower, in ONNX Runtime, and nobody would notice."""
+    model = codec.model
+    networks = [*model.networks.values(), model.analysis, model.synthesis, model.projection]
+    assert [type(network) for network in networks] == [ProgramNetwork] * len(networks)
 
 
 def test_more_quality_costs_more_and_looks_better(codec: HierarchicalCodec, photo: NDArray[np.uint8]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from layercast import get_codec
 from layercast.codecs.base import Codec, Timed
+from layercast.codecs.hierarchical import HierarchicalCodec
 from layercast.codecs.stages import STAGES
 from layercast.media.base import Image
 
@@ -45,6 +46,7 @@ def test_stages_add_up_to_the_call(codec: Codec, picture: Image) -> None:
     codec.decode(frame.layers, frame.picture)
     check(codec, time.perf_counter() - started_s)
     assert {"prior", "entropy", "synthesis"} <= set(codec.stage_times)
+    assert ("order" in codec.stage_times) == isinstance(codec, HierarchicalCodec)
 
 
 def test_a_decoder_times_only_its_own_calls(codec: Codec, picture: Image) -> None:

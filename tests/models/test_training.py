@@ -116,6 +116,19 @@ def test_bounds_hold_for_any_weights() -> None:
         assert np.abs(found.weight).max() <= 64
 
 
+@pytest.mark.parametrize("grow", [0.0, 1.0, 30.0])
+def test_all_products_of_a_filter_stay_in_16_bits(grow: float) -> None:
+    """Of flat filters, whose largest weight says little, too, and of those that rounding makes larger."""
+    torch.manual_seed(6)
+    conv = FixedConv(64, 64, STREAM, STREAM, depthwise=True, size=5)
+    with torch.no_grad():
+        conv.conv.weight.copy_(1 + grow * torch.randn_like(conv.conv.weight))
+        conv.conv.weight[:8] = 1.02 * 5.5 / 8  # 25 halves that round up
+    sums = np.abs(integers(conv, torch.zeros(256, 6)).weight).sum((1, 2, 3))
+    assert sums.max() <= 128
+    assert sums.min() > 40, "no coarser than needed"
+
+
 def test_what_follows_a_class_is_exported_as_it_is_trained() -> None:
     torch.manual_seed(5)
     plane = PlanePrior(SMALL, 2, (16, 16), SCALE)

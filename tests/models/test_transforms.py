@@ -19,7 +19,7 @@ import torch
 from models.export import dead
 from models.export.transforms import AnalysisGraph, SynthesisGraph, export_float, fix_shape, scale_tables
 from models.hierarchical.codec import Codec, Cut
-from models.hierarchical.int8 import set_int8
+from models.hierarchical.int8 import set_int8, weight_scale
 from models.hierarchical.transforms import Block, Up
 from models.training.revive import revive
 from PIL import Image
@@ -153,6 +153,17 @@ def test_a_block_trained_for_int8_computes_on_256_levels() -> None:
     ends = block.ranges[0].ends.clone()
     block(100 * x.detach())
     torch.testing.assert_close(block.ranges[0].ends, ends)  # only training reads ranges
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
+def test_all_products_of_an_int8_filter_stay_in_16_bits(spread: float) -> None:
+    torch.manual_seed(8)
+    filters, products = 1 + spread * torch.randn(40, 1, 5, 5), torch.randn(40, 7, 1, 1)
+    filters[0] = 2.5  # halves that round up
+    sums = [torch.round(w / weight_scale(w)[:, None, None, None]).abs() for w in (filters, products)]
+    assert sums[0].sum((1, 2, 3)).max() <= 128
+    assert sums[0].sum((1, 2, 3)).min() > 60, "no coarser than needed"
+    assert (sums[1].amax((1, 2, 3)) == 63).all()
 
 
 def test_a_step_up_trained_for_int8_is_near_what_it_is_in_floats() -> None:

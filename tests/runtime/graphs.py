@@ -8,12 +8,23 @@ import pytest
 from onnx import helper, numpy_helper
 
 from layercast.runtime.programs import INSTRUCTIONS
+from layercast.runtime.programs.compiled import MAX_FILTER
 
 ALL = pytest.mark.parametrize("instructions", list(INSTRUCTIONS) or ["none"])
 """Every set of instructions that programs can use here."""
 
 MICROSOFT = ("QLinearAdd", "QLinearMul")
 """Operations of ONNX Runtime's own domain."""
+
+
+def filters(rng: np.random.Generator, channels: int, extreme: bool = False) -> np.ndarray:
+    """Weights (channels, 1, 5, 5) of a sum of products that int16 holds; extreme: as large as there may be."""
+    if extreme:  # of one sign in every second channel
+        sizes = rng.multinomial(MAX_FILTER, np.full(25, 1 / 25), channels)
+        signs = np.where(np.arange(channels)[:, None] % 2, rng.choice([-1, 1], (channels, 25)), 1)
+        return (sizes * signs * rng.choice([-1, 1], (channels, 1))).reshape(channels, 1, 5, 5)
+    weights = rng.normal(0, 1, (channels, 1, 5, 5))
+    return np.rint(weights * (MAX_FILTER - 13) / np.abs(weights).sum((2, 3), keepdims=True))
 
 
 class GraphBuilder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from tests.runtime.graphs import ALL, GraphBuilder
+from tests.runtime.graphs import ALL, GraphBuilder, filters
 
 from layercast.errors import ModelError
 from layercast.runtime import SessionOptions
@@ -271,7 +271,7 @@ def test_int8_between_floats(channels: int, scaled: bool, instructions: str) -> 
     x = b.input("x", channels)
     y = b.op("Mul", x, b.vector("scales", channels)) if scaled else x
     y = b.quantised(b.op("Transpose", y, perm=[0, 3, 1, 2]), 0.05, 130)
-    y = b.int8_convolution(y, 0.05, b.rng.integers(-63, 64, (channels, 1, 5, 5)), channels)
+    y = b.int8_convolution(y, 0.05, filters(b.rng, channels), channels)
     y = b.quantised(y, 0.04, 120)
     y = b.int8_convolution(y, 0.04, b.rng.integers(-63, 64, (2 * channels, channels, 1, 1)))
     y = b.quantised(b.op("Relu", y), 0.03, 0)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from models.export.reference import evaluate
 from onnx import TensorProto, helper, numpy_helper
-from tests.runtime.graphs import ALL, GraphBuilder
+from tests.runtime.graphs import ALL, GraphBuilder, filters
 
 from layercast.errors import ModelError
 from layercast.runtime import SessionOptions
@@ -78,7 +78,7 @@ def block(channels: int, outputs: int, extreme: bool = False) -> onnx.ModelProto
         return np.rint(np.clip(b.rng.normal(0, 14, shape), -64, 64))
 
     x = b.input("x", channels)
-    filtered = b.convolution(x, weights(channels, 1, 5, 5), 9, channels)
+    filtered = b.convolution(x, filters(b.rng, channels, extreme), 7, channels)
     mixed = b.convolution(b.op("Concat", filtered, x, axis=1), weights(outputs, 2 * channels, 1, 1))
     again = b.convolution(x, weights(outputs, channels, 1, 1))
     b.output(b.add(mixed, again), "y")
@@ -108,7 +108,7 @@ def test_filters_after_filters_with_any_number_of_threads(instructions: str) -> 
     b = Builder()
     x = first = b.input("x", 4)
     for _ in range(5):
-        filtered = b.convolution(x, b.rng.integers(-30, 31, (4, 1, 5, 5)), 8, 4)
+        filtered = b.convolution(x, filters(b.rng, 4), 6, 4)
         x = b.add(x, b.convolution(filtered, b.rng.integers(-60, 61, (4, 4, 1, 1)), 7))
     b.output(b.add(x, first), "y")
     model = b.made()
@@ -183,8 +183,8 @@ def test_biases_that_a_call_gives(instructions: str) -> None:
     for name, n, begin, groups in (("y", 36, 0, 1), ("z", 20, 36, 20)):
         ends = [b.constant(np.array([at], np.int64)) for at in (begin, begin + n)]
         given = b.op("Slice", "bias", *ends)
-        shape = (n, 20, 1, 1) if groups == 1 else (n, 1, 5, 5)
-        made = b.convolution(x, b.rng.integers(-20, 21, shape), groups=groups)
+        weights = b.rng.integers(-20, 21, (n, 20, 1, 1)) if groups == 1 else filters(b.rng, n)
+        made = b.convolution(x, weights, groups=groups)
         b.nodes[-1].input[8] = given
         b.output(made, name)
     model = b.made()
@@ -268,9 +268,14 @@ def test_a_graph_that_no_program_can_do_runs_in_onnx_runtime() -> None:
     wide = block(8, 8)
     tensor = next(t for t in wide.graph.initializer if numpy_helper.to_array(t).shape == (8, 16, 1, 1))
     tensor.CopyFrom(numpy_helper.from_array(np.full((8, 16, 1, 1), 127, np.int8), tensor.name))
+    flat = block(8, 8)
+    tensor = next(t for t in flat.graph.initializer if numpy_helper.to_array(t).shape == (8, 1, 5, 5))
+    weights = np.full((8, 1, 5, 5), 5, np.int8)
+    weights[3, 0, 0, :4] += 1  # one more than 128 in all
+    tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
     other = Builder()
     other.output(other.op("MaxPool", other.input("x", 8), kernel_shape=[1, 1]), "y")
-    for model in (wide.SerializeToString(), other.made().SerializeToString()):
+    for model in (m.SerializeToString() for m in (wide, flat, other.made())):
         with pytest.raises(Unsupported):
             ProgramNetwork(model, "g", 1, next(iter(INSTRUCTIONS)))
         assert isinstance(load_network(model, "g", SessionOptions("CPU")), Session)

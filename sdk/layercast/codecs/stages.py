@@ -13,7 +13,8 @@ STAGES = {
     "conversion": "pixels to what the transform takes and back: padding, cropping, data type; part of analysis "
     "and synthesis where the transform does it",
     "analysis": "pixels to latents",
-    "prior": "the distribution of every symbol from what is known, and the order of coding",
+    "prior": "the distribution of every symbol from what is known; of dct the order of coding, too",
+    "order": "which symbols come next, ranked by worth, and known ones to where they belong",
     "choice": "latents to symbols: rounding, and what is not worth its bits",
     "refinement": "symbols chosen anew by what is wrong with the decoded picture, where more effort is asked for",
     "entropy": "symbols to bytes and back, or the wait for the thread that does it",

@@ -98,14 +98,13 @@ class HierarchicalCodec:
         whole = padded(image, picture)
         latents = self._analyse(whole, picture.quality_index)
         clock.spent("analysis")
-        walk = Walk(self.model, grid_of(picture), picture.quality_index)
+        walk = Walk(self.model, grid_of(picture), picture.quality_index, clock)
         digits = Digits(walk, latents)
         meter = Meter(self.model, walk, latents, picture.quality_index)
         clock.spent("choice")
         layers = []
         while not walk.complete:
             keys, tables = walk.keys()
-            clock.spent("prior")
             if self._refiner and walk.at_last_classes:
                 for _ in range(self._effort):
                     self._refiner.refine(whole, walk, digits)
@@ -117,7 +116,6 @@ class HierarchicalCodec:
             meter.before_put()
             clock.spent("gains")
             walk.put(symbols)
-            clock.spent("prior")
         gains = meter.gains()
         clock.spent("gains")
         coded = tuple(layer.layer() for layer in layers)
@@ -159,7 +157,7 @@ class HierarchicalDecoder:
         check_size(picture.width, picture.height, picture.channels)
         self._model, self._info, self._streams = model, picture, streams
         self._clock = StageClock()
-        self._walk = Walk(model, grid_of(picture), picture.quality_index)
+        self._walk = Walk(model, grid_of(picture), picture.quality_index, self._clock)
 
     @property
     def stage_times(self) -> Mapping[str, float]:
@@ -176,11 +174,9 @@ class HierarchicalDecoder:
             raise CorruptError(f"more than {self._walk.layers} layers", hint="the frame is complete")
         self._clock.resume()
         keys, tables = self._walk.keys()
-        self._clock.spent("prior")
         symbols = self._streams.decode(layer, keys, tables)
         self._clock.spent("entropy")
         self._walk.put(symbols)
-        self._clock.spent("prior")
 
     def state(self) -> bytes:
         """Every symbol, mean and distribution known so far, as bytes: two exact ends have the same."""

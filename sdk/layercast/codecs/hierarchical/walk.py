@@ -22,6 +22,7 @@ from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
 from layercast.codecs.hierarchical.kernels import ROW_MIRROR, ZERO, Ranked
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
+from layercast.codecs.stages import StageClock
 from layercast.entropy import CdfTables
 
 MEAN_UNIT = 9 / 16
@@ -67,10 +68,14 @@ class Walk:
         model: networks and tables.
         grid: (height, width) at stride 32.
         quality_index: 0..255.
+        clock: is told what belongs to the prior and what to the order.
     """
 
-    def __init__(self, model: Model, grid: tuple[int, int], quality_index: int) -> None:
+    def __init__(
+        self, model: Model, grid: tuple[int, int], quality_index: int, clock: StageClock | None = None
+    ) -> None:
         self.model, self.grid, self.quality = model, grid, quality_index
+        self._clock = clock or StageClock()
         self.layer, self.plane = 0, 0
         self.threads = model.options.thread_count
         self.parts = 2 + len(model.groups)
@@ -137,6 +142,7 @@ class Walk:
                 self._run_networks(plane, number)
                 self._choose(number)
             self._open = True
+        self._clock.spent("prior")
         return self.chosen_keys, self.model.trit_tables if plane else self.model.base_tables
 
     def rows(self) -> tuple[NDArray[np.int16], CdfTables]:
@@ -187,6 +193,7 @@ class Walk:
 
     def put(self, symbols: NDArray[np.int32]) -> None:
         """Take the layer's symbols, (N,) int32, and go on to the next layer."""
+        self._clock.resume()
         plane, number = self._steps[self.layer]
         if plane == 0:
             level, channels = self._channels(number)
@@ -205,6 +212,7 @@ class Walk:
                 self._trits = np.zeros(0, np.int8)
         self.layer += 1
         self._open = False
+        self._clock.spent("order")
 
     def state(self) -> bytes:
         """Everything that both ends must agree on, as bytes."""
@@ -260,7 +268,9 @@ class Walk:
         """Find the symbols of layer `number` of the present plane."""
         if number == 0:
             coded, self._begin = self.model.rankings[self.plane - 1].coded, 0
+            self._clock.spent("prior")
             self._places, self.chosen_keys = kernels.coded_symbols(self._keys[self._coarse], coded)
+            self._clock.spent("order")
             return
         ranked, self._begin = self._classes[number - 1], self.bounds[2]
         self._places, self.chosen_keys = ranked.at, ranked.keys
@@ -327,7 +337,9 @@ class Walk:
         tables = self.model.key_table, self.model.trit_energy
         keys = np.empty(len(self.value), np.int16)
         keys[self._coarse] = self._keys
+        self._clock.spent("prior")
         self._classes = ranking.classes(logits, *tables, count, keys[self._fine], self.threads)
+        self._clock.spent("order")
         self._keys = keys
         self._centre = self._centre[0], logits[0]
         if self.model.follow[plane - 1]:

@@ -136,9 +136,10 @@ static AddPass *const NAMED(PASSES)[] = {EACH_PASS(PASS)};
 #undef PASS
 
 /* 16 outputs of some positions, whose sums are there. */
-TARGET static void NAMED(finish_all)(const Operation *op, const Sums *sums, const float *scale, Added added, uint8_t *to,
-                                     int64_t n, int64_t positions)
+TARGET static void NAMED(finish_all)(const Operation *operation, const Sums *sums, const float *scale, Added added,
+                                     uint8_t *to, int64_t n, int64_t positions)
 {
+    const Operation own = *operation, *const op = &own;
     const int64_t pixel = op->to.pixel, left = op->to.channels - n;
     if (op->kind == POINTWISE_FLOATS) {
         if (left >= LANES)

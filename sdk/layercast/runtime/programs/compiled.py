@@ -37,3 +37,6 @@ SLACK = 64
 
 MAX_WEIGHT = 64
 """Two products of a byte and such a weight sum to less than 2**15."""
+
+MAX_FILTER = 128
+"""Sum of the weights of a 5x5 filter: with bytes, all its products together sum to less than 2**15."""

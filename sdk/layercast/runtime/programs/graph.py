@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from layercast.runtime.onnx_file import DTYPES, array, read_graph
-from layercast.runtime.programs.compiled import ADDITIONS, LANES, MAX_WEIGHT, REACH
+from layercast.runtime.programs.compiled import ADDITIONS, LANES, MAX_FILTER, MAX_WEIGHT, REACH
 from layercast.runtime.programs.packing import (
     MOST_INPUTS,
     UNPACKED,
@@ -91,6 +91,8 @@ class Program:
         """Names of one dimension, which is the channels of one position behind those of another."""
         self._shared: set[Buffer] = set()
         """What more than one operation reads."""
+        self._joined: dict[tuple[View, ...], View] = {}
+        """Views that have been put into one buffer, and which."""
         try:
             self._read(data)
         except (DecodeError, LookupError, ValueError, TypeError) as error:
@@ -178,10 +180,13 @@ class Program:
         return to
 
     def _together(self, value: list[View]) -> View:
-        """The value in one buffer."""
+        """The value in one buffer, the same one each time."""
         if len(value) == 1:
             return value[0]
-        return self._moved(COPIES[value[0].dtype], value, value[0].dtype)
+        parts = tuple(value)
+        if parts not in self._joined:
+            self._joined[parts] = self._moved(COPIES[value[0].dtype], value, value[0].dtype)
+        return self._joined[parts]
 
     def _moved(self, kind: str, value: list[View], dtype: np.dtype[Any]) -> View:
         """What a step of this kind makes of each part of the value, in one buffer."""
@@ -519,17 +524,19 @@ class Program:
         # sum of w (x - zero) + bias = sum of w x + (bias - zero * sum of w)
         bias = bias - zx * weights.astype(np.int32).sum((1, 2, 3), np.int32)
         if attributes["group"] == 1 and side == 1 and inputs == channels and not any(pads):
-            kind, source, order = "pointwise", self._readable(value), UNPACKED
+            kind, source = "pointwise", self._readable(value)
             packed = packed_pointwise(weights[:, :, 0, 0], self._grouped)
         elif attributes["group"] == outputs == channels and side == 1 and not any(pads):
-            kind, source, order = "scale", self._readable(value), np.arange(LANES)
-            packed = {"weights": ordered(weights.ravel().astype(np.int32), order)}
+            kind, source = "scale", self._readable(value)
+            packed = {"weights": ordered(weights.ravel().astype(np.int16), np.arange(LANES))}
         elif attributes["group"] == outputs == channels and side == 5 and pads == [REACH] * 4:
-            kind, source, order = "depthwise", self._surrounded(self._together(value), zx), UNPACKED
+            if np.abs(weights.astype(int)).sum((1, 2, 3)).max() > MAX_FILTER:
+                raise Unsupported(f"a filter whose weights add up to more than {MAX_FILTER}")
+            kind, source = "depthwise", self._surrounded(self._together(value), zx)
             packed = {"weights": packed_depthwise(weights[:, 0])}
         else:
             raise Unsupported(f"convolution {weights.shape} of {channels} channels, pads {pads}")
-        arrays = packed | {"bias": ordered(bias, order), "scale": ordered(scale, order)}
+        arrays = packed | {"bias": ordered(bias, UNPACKED), "scale": ordered(scale, UNPACKED)}
         return [self._step(kind, outputs, [source], zero=zy, arrays=arrays, part=part)]
 
     def _source(self, name: str) -> View:
@@ -555,8 +562,7 @@ class Program:
         )  # or `_readable` would be wrong
         fit = len(value) == 1 and value[0].all and tight
         if not fit or whole.name or whole.output or whole.halo is not None:
-            view = self._copied(value[0]) if len(value) == 1 else self._together(value)
-            whole = view.buffer
+            whole = self._moved(COPIES[whole.dtype], value, whole.dtype).buffer
         whole.output = True
         return whole
 

@@ -106,13 +106,13 @@ def grouped_steps(block: NDArray[np.int8]) -> list[list[int]]:
     return [members for members, _ in open_groups]
 
 
-def packed_depthwise(weights: NDArray[np.int8]) -> NDArray[np.int16]:
-    """(channels, 5, 5) weights as `depthwise_tile` reads them."""
-    full = np.pad(weights.astype(np.int16), ((0, -len(weights) % LANES), (0, 1), (0, 0)))
-    lanes = full.reshape(-1, LANES, 3, 2, 5)[:, UNPACKED]
-    return np.ascontiguousarray(
-        lanes.transpose(0, 2, 4, 1, 3)
-    )  # block, pair of rows, column, lane, row of the pair
+def packed_depthwise(weights: NDArray[np.int8]) -> NDArray[np.int8]:
+    """(channels, 5, 5) weights as `depthwise_tile` reads them: by 16 channels, pair, channel and which of the pair."""
+    lanes = np.pad(weights, ((0, -len(weights) % LANES), (0, 0), (0, 0))).reshape(-1, LANES, 5, 5)
+    blocks = len(lanes)
+    rows = lanes[:, :, :4].reshape(blocks, LANES, 2, 2, 5).transpose(0, 2, 4, 1, 3)
+    last = np.pad(lanes[:, :, 4], ((0, 0), (0, 0), (0, 1))).reshape(blocks, LANES, 3, 2).transpose(0, 2, 1, 3)
+    return np.concatenate([rows.reshape(blocks, -1, LANES, 2), last], 1)
 
 
 def ordered(values: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
