@@ -2,9 +2,9 @@
 
 With grpc.aio a receiver takes as long for a frame as a relay does, 146 us, in two threads: two hundred of them fill a
 core before the relay does theirs, and frames come late that a relay takes for slow links. Without it they take 119 to
-129 us in one (a plain fan-out's 79 instead of 103). A server cannot tell the two apart: settings and windows are grpcio's,
-and so is when windows are opened again (looked up on the wire, grpcio 1.85). Compression, trailers, deadlines and
-everything else that a load test does not meet are left out.
+129 us in one (a plain fan-out's 79 instead of 103). A server cannot tell the two apart: settings and windows are
+grpcio's, and so is when windows are opened again (looked up on the wire, grpcio 1.85). Compression, trailers, deadlines
+and everything else that a load test does not meet are left out.
 """
 
 from __future__ import annotations
