@@ -142,7 +142,8 @@ def test_a_block_trained_for_int8_computes_on_256_levels() -> None:
     set_int8(block, True)
     x.requires_grad_(True)
     rounded = block(x)
-    assert 0 < (rounded - plain).pow(2).mean() < 1e-3 * (plain - x).detach().pow(2).mean()
+    # Filters of 25 weights that are all alike in size are what the limit on their sum makes coarsest.
+    assert 0 < (rounded - plain).pow(2).mean() < 5e-3 * (plain - x).detach().pow(2).mean()
     inner = block.ranges[1](torch.linspace(-9, 9, 5000))
     assert len(inner.unique()) <= 256
     assert inner.abs().max() < 9  # what lies outside the range it has seen is clipped
