@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.hierarchical.fixed import FILTER_MAX
+
 LEVELS = 255
 WEIGHT_MAX = 63
-
-FILTER_MAX = 128
-"""What a filter's weights add up to at most: 255 * 128 < 2**15, so that all its products are summed in 16 bits."""
 
 CLIPPED = 99.99
 """Per cent of a tensor's values that its int8 range holds. With the whole range (features have long tails) a network

@@ -47,6 +47,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2)))
 
 
+# Elsewhere ONNX Runtime is meant to run them; that nothing was left uncompiled where it could be, .ci/run looks at.
 @pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
 def test_every_shipped_network_runs_as_a_program(codec: HierarchicalCodec) -> None:
     """One that no program can do would run, slower, in ONNX Runtime, and nobody would notice."""

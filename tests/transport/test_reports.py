@@ -111,7 +111,7 @@ async def test_what_is_asked_for_is_told_at_once_when_it_changes_and_only_then()
 async def test_what_a_relay_asks_for_holds_even_for_late_frames_and_the_newest_speaks_for_all():
     relay = Relay()
     relay.frame()
-    relay.reports.set_interval(0.1)
+    relay.reports.heed(pb.RelayNote(report_interval_ms=100))
     for number in range(12):
         relay.frame(layers=5, age_s=0.1 + number)
         await asyncio.sleep(0.02)

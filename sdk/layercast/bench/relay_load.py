@@ -186,8 +186,8 @@ async def _receive(target: str, stream: str, share: float, bps: float, count: Co
     def on_message(message: bytes) -> None:
         if message.startswith(MAGIC):
             reports.arrived(arrival(message))
-        elif (note := note_of(message)) is not None and note.HasField("report_interval_ms"):
-            reports.set_interval(note.report_interval_ms / 1e3)
+        elif (note := note_of(message)) is not None:
+            reports.heed(note)
 
     def arrival(unit: bytes) -> Arrival:
         header, _, begin = read_header(unit)

@@ -76,9 +76,10 @@ class Reports:
             self._hops = hops
             self._report_at(-inf)
 
-    def set_interval(self, interval_s: float) -> None:
-        """Report no more often than this, however restless; 0.0: as often as it helps."""
-        self._pace.ask(interval_s)
+    def heed(self, note: pb.RelayNote) -> None:
+        """What the relay asks: to report no more often than it says, however restless; 0: as often as it helps."""
+        if note.HasField("report_interval_ms"):
+            self._pace.ask(note.report_interval_ms / 1e3)
 
     def close(self) -> None:
         """Report nothing more."""

@@ -125,8 +125,8 @@ class Subscription:
             if note is None:
                 reports.arrived(self._on_unit(message))
                 self._link.flowing()
-            elif note.HasField("report_interval_ms"):
-                reports.set_interval(note.report_interval_ms / 1e3)
+            else:
+                reports.heed(note)
 
 
 def note_of(message: bytes) -> pb.RelayNote | None:

@@ -139,6 +139,7 @@ static AddPass *const NAMED(PASSES)[] = {EACH_PASS(PASS)};
 TARGET static void NAMED(finish_all)(const Operation *operation, const Sums *sums, const float *scale, Added added,
                                      uint8_t *to, int64_t n, int64_t positions)
 {
+    /* A copy: any byte that is stored might else be one of its fields, and all were read again for each position. */
     const Operation own = *operation, *const op = &own;
     const int64_t pixel = op->to.pixel, left = op->to.channels - n;
     if (op->kind == POINTWISE_FLOATS) {

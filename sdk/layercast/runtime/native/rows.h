@@ -292,6 +292,7 @@ TARGET_AVX2 static void depthwise(const Operation *op, uint8_t *scratch, int64_t
 INLINE_AVX2 void scale_some(const Operation *operation, const uint8_t *x, uint8_t *to, Added added, int64_t c,
                             bool whole)
 {
+    /* A copy, as in `finish_all`. */
     const Operation own = *operation, *const op = &own;
     const int64_t channels = whole ? LANES : op->to.channels - c, room = whole ? LANES : op->to.pixel - c;
     const __m256i w = _mm256_loadu_si256((const __m256i *)((const int16_t *)(intptr_t)op->weights + c)),
