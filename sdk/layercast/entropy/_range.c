@@ -8,7 +8,7 @@ number of threads may use them; a coder serves one call at a time. */
 #include <Python.h>
 #include <limits.h>
 
-#include "../runtime/native/pool.h"
+#include "../native/pool.h"
 #include "native/quiet.h"
 
 /* Below, a call is shorter than waiting for another thread to hand the interpreter back. */
@@ -492,7 +492,7 @@ static const struct {
 
 PyMODINIT_FUNC PyInit__range(void)
 {
-    PyObject *made = PyModule_Create(&module);
+    PyObject *made = find_pool() ? PyModule_Create(&module) : NULL;
     PyTypeObject *types[] = {&TablesType, &DecoderType, &EncoderType};
     const char *names[] = {"Tables", "Decoder", "Encoder"};
     for (size_t i = 0; made && i < 3; i++) {

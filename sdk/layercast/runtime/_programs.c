@@ -20,7 +20,7 @@ Programs come from `programs/` alone, which checks shapes; nothing that arrives 
 #endif
 
 #if SUPPORTED
-#include "native/pool.h"
+#include "../native/pool.h"
 #include "native/fronts.h"
 
 static PyObject *run(PyObject *self, PyObject *args)
@@ -68,6 +68,10 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_programs", NULL, -1
 
 PyMODINIT_FUNC PyInit__programs(void)
 {
+#if SUPPORTED
+    if (!find_pool())
+        return NULL;
+#endif
     PyObject *m = PyModule_Create(&module), *sets = PyDict_New();
     if (!m || !sets)
         return NULL;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../runtime/native/pool.h"
+#include "../../native/pool.h"
 
 #define KEYS 2048
 #define MIRROR 1024
@@ -1023,7 +1023,7 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, 
 PyMODINIT_FUNC PyInit__kernels(void)
 {
     make_lanes();
-    PyObject *made = PyModule_Create(&module);
+    PyObject *made = find_pool() ? PyModule_Create(&module) : NULL;
     if (made && PyModule_AddIntConstant(made, "MAX_PARTS", MAX_PARTS))
         Py_CLEAR(made);
     return made;

@@ -20,10 +20,18 @@ INLINE_AVX2 float largest(const uint8_t *x, int64_t n, float least)
 {
     const float *at = (const float *)(const void *)x;
     const __m256 sign = _mm256_set1_ps(-0.0f);
-    __m256 most = _mm256_set1_ps(least);
-    for (int64_t k = 0; k < n; k += WIDTH)
-        most = _mm256_max_ps(_mm256_andnot_ps(sign, load_floats(at + k, n - k)), most);
-    __m128 four = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
+    __m256 most[4]; /* which do not wait for each other */
+    for (int i = 0; i < 4; i++)
+        most[i] = _mm256_set1_ps(least);
+    int64_t k = 0;
+    for (; k + 4 * WIDTH <= n; k += 4 * WIDTH)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            most[i] = _mm256_max_ps(_mm256_andnot_ps(sign, _mm256_loadu_ps(at + k + WIDTH * i)), most[i]);
+    for (; k < n; k += WIDTH)
+        most[0] = _mm256_max_ps(_mm256_andnot_ps(sign, load_floats(at + k, n - k)), most[0]);
+    const __m256 all = _mm256_max_ps(_mm256_max_ps(most[0], most[1]), _mm256_max_ps(most[2], most[3]));
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
