@@ -36,13 +36,14 @@ typedef void AddPass(const uint8_t *x, int64_t pixel, const int8_t *w, const int
                      Sums *sums, int64_t n);
 #endif
 
-/* clip(round(sums * scale) + zero) (+ what is added) of m <= 2 positions; n is how many bytes may be written, see `STORE`,
-`left` how many outputs there are. */
+/* clip(round(sums * scale) + zero) (+ what is added), between low and high, of m <= 2 positions; n is how many bytes may
+be written, see `STORE`, `left` how many outputs there are. */
 TARGET static inline __attribute__((always_inline)) void NAMED(finish)(int m, const Operation *op, const Sums *sums,
                                                                        const float *scale, Added added, uint8_t *to,
                                                                        int64_t n, int64_t left)
 {
-    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero);
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero), low = _mm256_set1_epi8((char)op->low),
+                  high = _mm256_set1_epi8((char)op->high);
     const int64_t pixel = op->to.pixel;
     __m256i y[2];
 #pragma GCC unroll 2
@@ -51,13 +52,15 @@ TARGET static inline __attribute__((always_inline)) void NAMED(finish)(int m, co
             _mm256_packs_epi32(NAMED(rounded)(sums[i][0], scale), NAMED(rounded)(sums[i][1], scale + 8)), zero);
     add_to(m, op, added, left, y);
     if (m == 2 && n >= LANES) { /* at once: fewer instructions */
-        const __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi16(y[0], y[1]), 0xd8);
+        __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi16(y[0], y[1]), 0xd8);
+        both = _mm256_min_epu8(_mm256_max_epu8(both, low), high);
         _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(both));
         _mm_storeu_si128((__m128i *)(to + pixel), _mm256_extracti128_si256(both, 1));
         return;
     }
+    const __m256i least = _mm256_set1_epi16((int16_t)op->low), most = _mm256_set1_epi16((int16_t)op->high);
     for (int i = 0; i < m; i++)
-        NAMED(store)(to + i * pixel, y[i], n);
+        NAMED(store)(to + i * pixel, _mm256_min_epi16(_mm256_max_epi16(y[i], least), most), n);
 }
 
 /* sums * scale (+ what is added) (, but at least 0) of some positions; n of 16 outputs there are. */

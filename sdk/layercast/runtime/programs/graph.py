@@ -55,6 +55,9 @@ PRODUCTS = ("matmul", "pointwise_floats")
 ADDING = ("pointwise", "scale", "multiply")
 """Kinds of steps of fixed point that can add something to what they make."""
 
+BYTES = 0, 255
+"""What values are clipped to that become uint8."""
+
 FEW = 24
 """Runs of so many channels are copied together before they are mixed; longer ones are mixed one after the other, for
 which each product but the first reads what the others have made."""
@@ -326,9 +329,13 @@ class Program:
     def _clip(self, names: list[str], attributes: dict[str, Any]) -> Value:
         low, high = (float(self._number(n)) for n in names[1:3])
         if self._tensor(names[0])[0].dtype == FLOAT32:
-            if (low, high) != (0, 255):
+            if (low, high) != BYTES:
                 raise Unsupported("values clipped to anything but a byte's range")
             return Clipped(self._together(self._tensor(names[0])))
+        maker = self._maker(self._values[names[0]], ("pointwise",))
+        if maker is not None:
+            maker.low, maker.high = max(maker.low, int(low)), min(maker.high, int(high))
+            return self._tensor(names[0])
         source = self._source(names[0])
         return [self._step("clip", source.channels, [source], low=int(low), high=int(high))]
 
@@ -483,7 +490,8 @@ class Program:
         zero = int(zeros.pop())
         for one, other in ((0, b), (3, a)):
             maker = self._maker(self._values.get(names[one]), ADDING)
-            if maker is not None and maker.zero == zero and len(maker.added) < ADDITIONS:
+            clips = maker is not None and maker.kind == "pointwise" and (maker.low, maker.high) != BYTES
+            if maker is not None and maker.zero == zero and len(maker.added) < ADDITIONS and not clips:
                 self._add_to(maker, other)
                 return self._tensor(names[one])
         return [self._step("add", a.channels, [a, b], zero=zero)]
@@ -537,7 +545,8 @@ class Program:
         else:
             raise Unsupported(f"convolution {weights.shape} of {channels} channels, pads {pads}")
         arrays = packed | {"bias": ordered(bias, UNPACKED), "scale": ordered(scale, UNPACKED)}
-        return [self._step(kind, outputs, [source], zero=zy, arrays=arrays, part=part)]
+        limits = dict(zip(("low", "high"), BYTES, strict=True)) if kind == "pointwise" else {}
+        return [self._step(kind, outputs, [source], zero=zy, arrays=arrays, part=part, **limits)]
 
     def _source(self, name: str) -> View:
         return self._readable(self._tensor(name))
