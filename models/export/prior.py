@@ -179,8 +179,7 @@ class PlaneGraphs:
         channels = m.mix[2].conv.in_channels - self.signed["8"] - self.sized["8"] - m.UP[1]
         given = g.concat([*self.context(g, "8"), g.input("x8", channels, STREAM), g.shuffled(m.up[1], y16)])
         x = g.layer(m.mix[2], given)
-        if m.large:
-            x = g.add(x, g.layer(m.joined, g.layer(m.apart, given)))
+        x = g.layer(m.joined, x) if m.large else x
         x = g.block(m.wider, g.block(m.block[2], x))
         x = g.block(m.third, x) if m.large else x
         for name, value in zip(("centre8", "tilt8"), self.head(g, 2, x, "8"), strict=True):

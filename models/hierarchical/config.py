@@ -77,7 +77,7 @@ class Config:
     width4: int = 40
     depths: tuple[int, int, int] = (1, 2, 3)
     prior: tuple[int, int, int] = (48, 64, 80)
-    groups: tuple[int, ...] = (12, 24, 72)
+    groups: tuple[int, ...] = (12, 96)
     signed: int = 36
     sized: tuple[int, int] = (36, 72)
     surprising: int = 72

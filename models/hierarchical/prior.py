@@ -336,7 +336,7 @@ class PlanePrior(nn.Module):
     """One refinement plane's trits, from everything the earlier planes say.
 
     Stride 8, where nine tenths of the bits are, has a second block, `wider`, and in plane 2 (more than half of them) a
-    hidden layer beside the first mixing and a third block.
+    hidden layer within the first mixing and a third block.
 
     Args:
         plane: 1 or 2.
@@ -348,7 +348,7 @@ class PlanePrior(nn.Module):
     """Channels that strides 32 and 16 hand to the next finer level."""
 
     MIXED = 2
-    """Hidden channels beside the first mixing, times the width, at first."""
+    """Hidden channels within the first mixing, times the width, at first."""
 
     def __init__(self, c: Config, plane: int, context: tuple[int, int], previous: Grid) -> None:
         super().__init__()
@@ -359,10 +359,8 @@ class PlanePrior(nn.Module):
         self.classes, self.known = c.classes[plane - 1], c.follow[plane - 1]
         self.large, self.signed, self.sized = plane == 2, c.signed, c.sized[plane - 1]
         if self.large:
-            inputs = self.signed + self.sized + context[1] + self.UP[1]
-            mixed = c.units(f"{name}.apart", self.MIXED * w8)
-            self.apart = FixedConv(inputs, mixed, STREAM, HIDDEN, knots=k)
-            self.joined = FixedConv(mixed, w8, HIDDEN, STREAM)
+            mixed = c.units(f"{name}.mixed", self.MIXED * w8)
+            self.joined = FixedConv(mixed, w8, HIDDEN, STREAM, knots=k)
             self.third = FixedBlock(w8, c.units(f"{name}.third", w8 * 3))
         self.up = nn.ModuleList(
             [FixedConv(w32, 4 * self.UP[0], STREAM, STREAM), FixedConv(w16, 4 * self.UP[1], STREAM, STREAM)]
@@ -370,7 +368,8 @@ class PlanePrior(nn.Module):
         seen = ((n32, n32), (n16, n16), (self.signed, self.sized))
         for i, (n, (signed, sized), w) in enumerate(zip(c.latents, seen, c.prior, strict=True)):
             inputs = signed + sized + (context[i - 1] + self.UP[i - 1] if i else 0)
-            self.mix.append(FixedConv(inputs, w, STREAM, STREAM, knots=k))
+            outputs, grid = (mixed, HIDDEN) if self.large and i == 2 else (w, STREAM)
+            self.mix.append(FixedConv(inputs, outputs, STREAM, grid, knots=k))
             self.block.append(FixedBlock(w, c.units(f"{name}.block.{i}", w if i == 0 else w * 3 // 2)))
             hidden = c.units(f"{name}.head.{i}", int(w * TritHead.HIDDEN))
             self.head.append(TritHead(w, hidden, n, previous, signed))
@@ -419,7 +418,7 @@ class PlanePrior(nn.Module):
         given = torch.cat([*known.context(self.signed, self.sized), x8, up], 1)
         x = self.mix[2](given, basis)
         if self.large:
-            x = STREAM.snap(x + self.joined(self.apart(given, basis)), False)
+            x = self.joined(x, basis)
         x = self.wider(self.block[2](x))
         if self.large:
             x = self.third(x)

@@ -65,7 +65,7 @@ def columns(name: str, count: int, old: Config, new: Config) -> tuple[Tensor, Te
     else; everywhere else latents come alone or last.
     """
     every = torch.arange(count)
-    if name.endswith(("mix.2.conv.weight", "apart.conv.weight")):
+    if name.endswith("mix.2.conv.weight"):
         plane = ("plane1", "plane2").index(name.split(".")[0])
         before, after = (old.signed, old.sized[plane]), (new.signed, new.sized[plane])
         values, sizes, rest = every.split([*before, count - sum(before)])

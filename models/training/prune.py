@@ -76,7 +76,7 @@ def _found(model: Codec) -> Iterator[tuple[str, Hidden]]:
         elif isinstance(m, Follow):
             yield name, Hidden(m.hidden, [m.centre])
         elif isinstance(m, PlanePrior) and m.large:
-            yield f"{name}.apart", Hidden(m.apart, [m.joined])
+            yield f"{name}.mixed", Hidden(m.mix[2], [m.joined])
 
 
 @dataclass

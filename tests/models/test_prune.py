@@ -76,7 +76,7 @@ def test_every_hidden_layer_can_be_made_smaller(photos: str) -> None:
         "base.b8",
         "plane1.head.2",
         "plane2.third",
-        "plane2.apart",
+        "plane2.mixed",
         "analysis.e8.1",
         "synthesis.d4",
     } <= set(layers)
@@ -94,7 +94,7 @@ def test_every_hidden_layer_can_be_made_smaller(photos: str) -> None:
 def test_what_is_left_computes_nearly_the_same(photos: str) -> None:
     """Of units that are copies of others, and one layer at a time: its readers give what they gave."""
     model = random_codec(3)
-    names = ("plane2.apart", "plane1.head.2", "base.head8.0", "synthesis.d8.0", "plane2.follow.0")
+    names = ("plane2.mixed", "plane1.head.2", "base.head8.0", "synthesis.d8.0", "plane2.follow.0")
     with torch.no_grad():
         for name in names:
             layer = hidden_layers(model)[name]

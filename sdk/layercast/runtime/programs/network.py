@@ -34,6 +34,7 @@ class ProgramNetwork:
         self.name, self._threads, self._instructions = name, threads, INSTRUCTIONS[instructions]
         self.provider, self.reason = "compiled program", f"this processor has {instructions}"
         self._program = Program(model, instructions not in DOT_PRODUCTS, exact)
+        self._names = set(self.inputs)
         self._lock = threading.Lock()
         self._grids: dict[str, Grid] = {}
         self._free: list[Plan] = []
@@ -49,16 +50,12 @@ class ProgramNetwork:
             ModelError: the network refused its inputs or ran out of memory.
         """
         given: dict[str, NDArray[Any]] = {}
-        if set(feeds) != set(self.inputs):
+        if feeds.keys() != self._names:
             raise ModelError(f"network {self.name!r} takes {self.inputs}", hint="a layercast bug")
         for name, buffer in self._program.inputs.items():
             array = np.ascontiguousarray(feeds[name])
-            if (
-                array.dtype != buffer.dtype
-                or array.ndim != 4
-                or array.shape[0] != 1
-                or array.shape[3] != buffer.channels
-            ):
+            shape = array.shape
+            if array.dtype != buffer.dtype or len(shape) != 4 or shape[::3] != (1, buffer.channels):
                 raise ModelError(
                     f"network {self.name!r}: input {name} is {array.dtype} {array.shape}, "
                     f"not {buffer.dtype} (1, H, W, {buffer.channels})",

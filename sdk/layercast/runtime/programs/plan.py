@@ -39,16 +39,20 @@ class Plan:
         }
         """Of row 0 (or its place in scratch memory), whether it is in scratch memory, bytes between rows."""
         self.scratch = self._place(used_in)
-        self._moving: list[tuple[int, Buffer, int]] = []
-        """Where in the table what only a call knows goes, from its start; buffer, bytes from that one's start."""
+        self._results = [self._result(*output) for output in program.outputs.items()]
+        self._brought = self._of_a_call()
+        """Which of a call's arrays a buffer lies in, inputs before outputs, and bytes from that one's start."""
+        moving: list[tuple[int, int, int]] = []
+        """Where in the table an address goes that only a call knows, counted from its start; which array; bytes from
+        that one's start."""
         self._parts: list[tuple[Part, NDArray[np.int64], NDArray[Any], NDArray[Any]]] = []
         """Parts of a call's vectors, their order, what they add to or multiply, and where the results go."""
         self._given: dict[str, bytes] = {}
         """The last call's vectors."""
         self.table = np.zeros((len(program.steps), compiled.OPERATION), np.int64)
         for number, step in enumerate(program.steps):
-            self._describe(number, step)
-        self._results = [self._result(*output) for output in program.outputs.items()]
+            moving += self._describe(number, step)
+        self.moving = np.array(moving, np.int64)
 
     def _grid_of(self, view: View) -> Grid:
         h, w = self._grid[view.buffer]
@@ -94,8 +98,10 @@ class Plan:
                     self._tiled.add(view.buffer)
                 if not view.buffer.name:
                     used_in.setdefault(view.buffer, set()).add(len(stages) - 1)
-        if len(stages) > compiled.MAX_STAGES:
-            raise ModelError(f"network {name!r} has {len(stages)} stages", hint="a layercast bug")
+        arrays = len(self.program.inputs) + len(self.program.outputs)
+        if len(stages) > compiled.MAX_STAGES or arrays > compiled.MAX_ARRAYS:
+            size = f"{len(stages)} stages, {arrays} inputs and outputs"
+            raise ModelError(f"network {name!r} has {size}", hint="a layercast bug")
         ends = np.cumsum([0, *(len(n) for n in needs)])
         rows = [[*stage, ends[i], ends[i + 1]] for i, stage in enumerate(stages)]
         flat = [pair for of_stage in needs for pair in of_stage.items()]
@@ -120,17 +126,25 @@ class Plan:
                 self._addresses[buffer] = memory.ctypes.data + edge * (row + buffer.pixel), 0, row
         return max(scratch)
 
-    def _result(
-        self, name: str, parts: list[Buffer]
-    ) -> tuple[str, list[tuple[Buffer, int]], np.dtype[Any], tuple[int, ...]]:
-        """An output's name, its parts with their bytes, its type, its shape."""
+    def _result(self, name: str, parts: list[Buffer]) -> tuple[str, int, np.dtype[Any], tuple[int, ...]]:
+        """An output's name, its bytes, its type, its shape."""
         counts = [math.prod(self._grid[b]) * b.channels for b in parts]
         dtype = parts[0].dtype
         shape = (sum(counts),) if name in self.program.flat else (1, *self._grid[parts[0]], parts[0].channels)
-        return name, [(b, n * dtype.itemsize) for b, n in zip(parts, counts, strict=True)], dtype, shape
+        return name, sum(counts) * dtype.itemsize, dtype, shape
 
-    def _describe(self, number: int, step: Step) -> None:
-        row = self.table[number]
+    def _of_a_call(self) -> dict[Buffer, tuple[int, int]]:
+        found = {buffer: (number, 0) for number, buffer in enumerate(self.program.inputs.values())}
+        for number, parts in enumerate(self.program.outputs.values(), len(found)):
+            begin = 0
+            for buffer in parts:
+                found[buffer] = number, begin
+                begin += math.prod(self._grid[buffer]) * buffer.channels * buffer.dtype.itemsize
+        return found
+
+    def _describe(self, number: int, step: Step) -> list[tuple[int, int, int]]:
+        """Write a step into the table; returns what a call brings of it."""
+        row, moving = self.table[number], []
         arrays = dict(step.arrays)
         if step.part is not None:
             changing, lanes = self._changing(step, arrays)
@@ -158,8 +172,10 @@ class Plan:
             begin = view.row * stride + view.column * pixel + view.begin * view.dtype.itemsize
             at = len(head) + 5 * i
             row[at : at + 5] = base + begin, scratch, view.side * stride, view.side * pixel, view.channels
-            if view.buffer.name or view.buffer.output:
-                self._moving.append((number * compiled.OPERATION + at, view.buffer, begin))
+            if view.buffer in self._brought:
+                array, offset = self._brought[view.buffer]
+                moving.append((number * compiled.OPERATION + at, array, offset + begin))
+        return moving
 
     def _changing(self, step: Step, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, NDArray[np.int64]]:
         """Which array a part of a call's vector changes, and the channel of each of its numbers, from 1 on."""
@@ -175,19 +191,11 @@ class Plan:
         self, feeds: Mapping[str, NDArray[Any]], threads: int, instructions: int
     ) -> dict[str, NDArray[Any]]:
         """Outputs by name; feeds: contiguous, of the plan's sizes."""
-        starts = {b: feeds[n].ctypes.data for n, b in self.program.inputs.items()}
+        arrays = [feeds[name] for name in self.program.inputs]
         results = {}
-        for name, parts, dtype, shape in self._results:
-            size = sum(length for _, length in parts)
-            memory = np.empty(size + SLACK, np.uint8)
-            at = memory.ctypes.data
-            for buffer, length in parts:
-                starts[buffer] = at
-                at += length
-            results[name] = memory[:size].view(dtype).reshape(shape)
-        table = self.table.data.cast("B").cast("q")  # NumPy takes ten times as long for one number
-        for place, buffer, begin in self._moving:
-            table[place] = starts[buffer] + begin
+        for name, size, dtype, shape in self._results:
+            arrays.append(np.empty(size + SLACK, np.uint8))
+            results[name] = np.ndarray(shape, dtype, arrays[-1])
         # NumPy takes several times as long to compare two short arrays.
         now = {n: feeds[n].tobytes() for n in self.program.vectors}
         changed = {n for n, given in now.items() if given != self._given.get(n)}
@@ -197,5 +205,6 @@ class Plan:
                 combine = np.add if part.name == "bias" else np.multiply
                 combine(fixed, given[order], out=target)
         self._given = now
-        compiled.run(self.stages, self.needs, self.table, self.scratch, threads, instructions)
+        brought = (self.moving, arrays)
+        compiled.run(self.stages, self.needs, self.table, *brought, self.scratch, threads, instructions)
         return results
