@@ -180,7 +180,7 @@ def test_coarse_trits_that_have_not_come_stand_at_half_their_mean(
     for layer in frame.layers[: parts(codec)]:
         decoder.push(layer)
     feeds, walk = decoder.synthesis_inputs(), decoder._walk
-    here, coarse = 3.0 * walk.value[: walk.bounds[2]], walk._keys
+    here, coarse = 9.0 * walk.value[: walk.bounds[2]], walk._keys
     here[: walk.bounds[1]] += walk.mean * (9 / 16)
     known = np.concatenate([feeds["z32"].ravel(), feeds["z16"].ravel()])
     np.testing.assert_allclose(known - here, 1.5 * codec.model.trit_mean[coarse], atol=1e-4)

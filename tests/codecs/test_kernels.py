@@ -45,6 +45,13 @@ def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[kernels.Ra
     return keys, kernels.rank(logits, i["table"], order, i["energy"], *settings)
 
 
+def base_keys(
+    scale: np.ndarray, offset: np.ndarray | None, part: kernels.Part, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    scales = np.full(len(scale) // part[1] * part[2], 77, np.uint8)
+    return kernels.base_keys(scale, offset, scales, part, 16, threads), scales
+
+
 def digits(latents: np.ndarray, limit: int, threads: int = 1) -> kernels.Digits:
     n = len(latents)
     out = np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int8)
@@ -65,7 +72,7 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
     symbols, marks = (np.tile(i["keys"][:some], 99) for _ in range(2))
     kernels.place(symbols.astype(np.int32) - 1000, marks, large, (1, 2, C), 900, 3)
     summed = i["values"].copy()
-    kernels.add_trits(summed, settled)
+    kernels.finer(summed, settled)
     nothing = {name: i[name][:0] for name in ("order", "bits")}
     ranks = [
         ranked(i),
@@ -96,10 +103,11 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         *kernels.contexts(np.arange(-40, 41, dtype=np.int16), 81, 81, 81).values(),
         trits,
         surprise,
-        kernels.base_keys(i["centre"], None, C, 16),
-        kernels.base_keys(i["centre"], i["tilt"][: N // C * 2], C, 16),
-        kernels.base_keys(i["centre"][:0], i["tilt"][:0], C, 16),
-        kernels.base_keys(np.tile(i["centre"], 99), np.tile(i["tilt"][: N // C * 2], 99), C, 16, 3),
+        *base_keys(i["centre"], None, (0, C, C)),
+        *base_keys(i["centre"], i["tilt"][: N // C * 2], (0, C, C)),
+        *base_keys(i["centre"], i["tilt"][: N // C], (3, C, C + 5)),
+        *base_keys(i["centre"][:0], i["tilt"][:0], (0, C, C)),
+        *base_keys(np.tile(i["centre"], 99), np.tile(i["tilt"][: N // C * 2], 99), (1, C, C + 1), 3),
         *(kernels.mean_quarters(i["values"], np.roll(i["values"], 7), steps) for steps in (1, 3, 9)),
         placed,
         large,
@@ -177,7 +185,7 @@ def many(threads: int) -> list[np.ndarray]:
     kernels.settle(at, symbols, keys, settled, threads)
     logits = centre, tilt, rng.integers(0, KEYS // 2, 512).astype(np.int16)
     summed = values.copy()
-    kernels.add_trits(summed, trits, threads)
+    kernels.finer(summed, trits, threads)
     return [
         *(trits, settled, surprise, summed, kernels.scaled(values, 9, threads)),
         kernels.row_keys_at(at, *logits, all_keys, threads),
@@ -216,7 +224,7 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.part_quarters(i["values"][:10], (0, 1, 3)),
         lambda: kernels.part_quarters(i["values"], (3, C - 2, C)),
         lambda: kernels.part_quarters(i["values"], (-1, 2, C)),
-        lambda: kernels.add_trits(i["values"], rest[2][1:]),
+        lambda: kernels.finer(i["values"], rest[2][1:]),
         lambda: kernels.row_keys(i["centre"], i["tilt"][1:], i["table"]),
         lambda: kernels.row_keys(i["centre"], i["tilt"], i["table"] - np.int16(KEYS)),
         lambda: digits(i["latents"], 40000),
@@ -239,9 +247,11 @@ def test_no_index_leaves_its_array() -> None:
         lambda: ranked(i, bits=i["bits"] + (1 << 20)),
         lambda: ranked(i, count=255),
         lambda: ranked(i, count=0),
-        lambda: kernels.base_keys(i["centre"], np.tile(i["tilt"], 2), C, 16),
-        lambda: kernels.base_keys(i["centre"], i["tilt"][:7], C, 16),
-        lambda: kernels.base_keys(i["centre"], None, 0, 16),
+        lambda: base_keys(i["centre"], np.tile(i["tilt"], 2), (0, C, C)),
+        lambda: base_keys(i["centre"], i["tilt"][:7], (0, C, C)),
+        lambda: base_keys(i["centre"], None, (1, C, C)),
+        lambda: base_keys(i["centre"], None, (-1, C, C)),
+        lambda: kernels.base_keys(i["centre"], None, i["tilt"][1:], (0, C, C), 16),
         lambda: kernels.mean_quarters(i["values"], i["values"][1:], 3),
         lambda: kernels.mean_quarters(i["values"], i["values"], 10),
         lambda: kernels.part_symbols(i["values"], i["keys"], (0, C + 1, C)),

@@ -199,11 +199,12 @@ def scaled(values: NDArray[np.int16], step: int, threads: int = 1) -> NDArray[np
     return values * np.float32(step)
 
 
-def add_trits(values: NDArray[np.int16], trits: NDArray[np.int8], threads: int = 1) -> None:
-    """Add trits (N,) to values (N,)."""
+def finer(values: NDArray[np.int16], trits: NDArray[np.int8], threads: int = 1) -> None:
+    """Values (N,) in a plane's steps, and the next plane's trits (N,): values in that one's steps."""
     if _compiled:
-        _compiled.add_trits(values, trits, threads)
+        _compiled.finer(values, trits, threads)
         return
+    values *= 3
     values += trits
 
 
@@ -323,23 +324,32 @@ def mirror(symbols: NDArray[np.int32], keys: NDArray[np.int16]) -> NDArray[np.in
 
 
 def base_keys(
-    scale: NDArray[np.uint8], offset: NDArray[np.uint8] | None, channels: int, rows: int, threads: int = 1
+    scale: NDArray[np.uint8],
+    offset: NDArray[np.uint8] | None,
+    scales: NDArray[np.uint8],
+    part: Part,
+    rows: int,
+    threads: int = 1,
 ) -> NDArray[np.int16]:
     """Row keys of plane 0's symbols, (N,).
 
     Args:
-        scale: (N,) scale indices.
+        scale: (N,) scale indices, which also go to their places.
         offset: of each position's first channels as the networks give them, flat; the others have none.
-        channels: of a position.
+        scales: places, of all channels, flat.
+        part: the channels that the symbols are of.
         rows: of each scale index.
     """
+    begin, width, channels = part
     if _compiled:
         out = np.empty(len(scale), np.int16)
-        _compiled.base_keys(scale, b"" if offset is None else offset, out, channels, rows, threads)
+        offsets = b"" if offset is None else offset
+        _compiled.base_keys(scale, offsets, scales, out, begin, width, channels, rows, threads)
         return out
+    scales.reshape(-1, channels)[:, begin : begin + width] = scale.reshape(-1, width)
     keys: NDArray[np.int16] = np.multiply(scale, rows, dtype=np.int16)
     if offset is not None and len(keys):
-        positions = keys.reshape(-1, channels)
+        positions = keys.reshape(-1, width)
         signed = offset.astype(np.int16).reshape(len(positions), -1) - np.int16(ZERO)
         positions[:, : signed.shape[1]] += np.abs(signed) + np.int16(ROW_MIRROR) * (signed < 0)
     return keys

@@ -92,7 +92,7 @@ class Walk:
         self._coarse, self._fine = slice(0, self.bounds[2]), slice(self.bounds[2], None)
         top = np.tile(model.top_mean[quality_index], h * w)
         self.mean: NDArray[np.int16] = top  # of stride 32
-        self.value: NDArray[np.int16] = np.zeros(total, np.int16)
+        self.value: NDArray[np.int16] = np.zeros(total, np.int16)  # in steps of the last complete plane
         self.scale: NDArray[np.uint8] = np.zeros(total, np.uint8)
         self._begin = 0  # of stride 8, or of everything; the layer's symbols lie at `_places` from there
         self._places: NDArray[np.int32] = np.zeros(0, np.int32)
@@ -119,11 +119,6 @@ class Walk:
     def level(self, flat: NDArray[Any], level: int) -> NDArray[Any]:
         """What lies at one level of a flat array, flat."""
         return flat[self.bounds[level] : self.bounds[level + 1]]
-
-    def part(self, flat: NDArray[Any], part: int) -> NDArray[Any]:
-        """View of what one of plane 0's layers holds of a flat array, (1, H, W, C)."""
-        level, (begin, width, _) = self._channels(part)
-        return self.levels(flat)[level][..., begin : begin + width]
 
     def _channels(self, part: int) -> tuple[int, tuple[int, int, int]]:
         """Of one of plane 0's layers: its level, and its first channel, how many it has, how many there are."""
@@ -162,7 +157,9 @@ class Walk:
     def completed(self, trits: NDArray[np.int8]) -> list[NDArray[np.float32]]:
         """What a receiver will know when these trits, flat, have completed the last plane: latents in final steps per
         level."""
-        return self.levels(self._latents(self.value + trits, 1))
+        value = self.value.copy()
+        kernels.finer(value, trits, self.threads)
+        return self.levels(self._latents(value, 1))
 
     def _latents(self, value: NDArray[np.int16], step: int) -> NDArray[np.float32]:
         """Values in a plane's steps as latents in final steps, flat."""
@@ -208,7 +205,7 @@ class Walk:
             else:  # nothing in this plane asks how much they surprise
                 kernels.settle(self._places, symbols, self.chosen_keys, trits, self.threads)
             if last:
-                kernels.add_trits(self.value, self._trits, self.threads)
+                kernels.finer(self.value, self._trits, self.threads)
                 self._trits = np.zeros(0, np.int8)
         self.layer += 1
         self._open = False
@@ -231,10 +228,11 @@ class Walk:
                 self._run_networks(plane, number)
 
     def _enter_part(self, part: int) -> None:
+        level, channels = self._channels(part)
+        scales = self.level(self.scale, level), channels, OFFSETS, self.threads
         if part == 0:
-            top = self.part(self.scale, 0)
-            top[:] = self.model.top_scale[self.quality]
-            self.chosen_keys = kernels.base_keys(top.ravel(), None, top.shape[3], OFFSETS)
+            top = np.tile(self.model.top_scale[self.quality], math.prod(self.grid))
+            self.chosen_keys = kernels.base_keys(top, None, *scales)
             return
         level, channels = self._channels(part - 1)
         values = self.level(self.value, level)
@@ -250,9 +248,8 @@ class Walk:
                 out = self.model.prior(name, self.quality, x8=self._context["x8n"], c8=known)
         stride = "16" if part == 1 else "8"
         scale, offset = out.pop(f"scale{stride}"), out.pop(f"offset{stride}", None)
-        self.part(self.scale, part)[:] = scale
         flat = None if offset is None else offset.ravel()
-        self.chosen_keys = kernels.base_keys(scale.ravel(), flat, scale.shape[3], OFFSETS, self.threads)
+        self.chosen_keys = kernels.base_keys(scale.ravel(), flat, *scales)
         self._context |= out
 
     def _run_networks(self, plane: int, number: int) -> None:
@@ -290,7 +287,8 @@ class Walk:
         """
         value = self.value[part]
         if len(self._trits):
-            value = value + self._trits[part]
+            value = value.copy()
+            kernels.finer(value, self._trits[part], self.threads)
         if part.start:
             channels = self.model.latents[2]
             return self._named(
@@ -321,7 +319,6 @@ class Walk:
         out = self.model.prior(f"coarse{plane}", self.quality, **feeds, x16=self._context[x16])
         self._before["x16"] = out["y16"]
         self.plane, self._networks = plane, 1
-        self.value *= 3
         self._trits = np.zeros(len(self.value), np.int8)
         self._keys = kernels.row_keys(out["centre"], out["tilt"], self.model.key_table)
         self._centre = out["centre"], out["centre"][:0]
@@ -360,11 +357,10 @@ class Walk:
         has told it.
         """
         step = STEPS[self.plane]
-        latents = self._latents(self.value, step)
-        if not self.plane:
-            return self.levels(latents), [2.0] * 3
         if not len(self._trits):
-            return self.levels(latents), [2.0 - self.plane] * 3
+            missing = 2.0 - self.plane
+            return self.levels(self._latents(self.value, step)), [missing] * 3
+        latents = self._latents(self.value, STEPS[self.plane - 1])
         told = len(self.value) if self._networks == 2 else self.bounds[2]
         means = (self.model.trit_mean * np.float32(step)).take(self._keys[:told])
         means[self._coarse] *= np.float32(COARSE_MEANS)
