@@ -265,6 +265,8 @@ static Py_ssize_t part_begin(const Ranking *r, int64_t part)
 /* Symbols that are looked at together: where nothing happens they are all alike, half of them in a smooth picture. */
 #define RUN 16
 
+#define COUNTED 1024 /* keys that are counted together */
+
 static inline int alike(const void *from, int words, uint64_t all)
 {
     uint64_t differ = 0, word;
@@ -275,35 +277,31 @@ static inline int alike(const void *from, int words, uint64_t all)
     return !differ;
 }
 
-static inline int bytes_are_alike(const uint8_t *x)
-{
-    return alike(x, RUN / 8, *x * UINT64_C(0x0101010101010101));
-}
-
 static inline int keys_are_alike(const int16_t *x)
 {
     return alike(x, RUN / 4, (uint16_t)*x * UINT64_C(0x0001000100010001));
 }
 
-/* Keys of a part's symbols, and how often each occurs among them. */
+/* Keys of a part's symbols, and how often each occurs among them: some keys first and then their counts, which takes
+two thirds of the time of one loop for both. */
 static void count_part(void *context, int64_t part)
 {
     Ranking *r = context;
     const Py_ssize_t end = part_begin(r, part + 1);
-    for (Py_ssize_t i = part_begin(r, part), next; i < end; i = next) {
-        next = end - i < RUN ? end : i + RUN;
-        if (next - i == RUN && bytes_are_alike(r->centre + i) && bytes_are_alike(r->tilt + i)) {
-            const int16_t key = key_of(r->table, r->centre[i], r->tilt[i]);
-            for (int k = 0; k < RUN; k++)
-                r->keys[i + k] = key;
-            r->found[part][0][key] += RUN;
-            continue;
-        }
-        for (Py_ssize_t k = i; k < next; k++) {
-            const int16_t key = key_of(r->table, r->centre[k], r->tilt[k]);
-            r->keys[k] = key;
-            /* Two counts: an increment would wait for the one before it, which is often of the same key. */
-            r->found[part][k & 1][key]++;
+    const int16_t *table = r->table;
+    for (Py_ssize_t begin = part_begin(r, part), next; begin < end; begin = next) {
+        next = end - begin < COUNTED ? end : begin + COUNTED;
+        for (Py_ssize_t i = begin; i < next; i++)
+            r->keys[i] = key_of(table, r->centre[i], r->tilt[i]);
+        for (Py_ssize_t i = begin; i < next; i += RUN) {
+            const Py_ssize_t run = next - i < RUN ? next - i : RUN;
+            if (run == RUN && keys_are_alike(r->keys + i)) {
+                r->found[part][0][r->keys[i]] += RUN;
+                continue;
+            }
+            for (Py_ssize_t k = i; k < i + run; k++)
+                /* Two counts: an increment would wait for the one before it, which is often of the same key. */
+                r->found[part][k & 1][r->keys[k]]++;
         }
     }
 }
