@@ -24,7 +24,10 @@ from layercast.runtime.programs import (
     packing,
 )
 from layercast.runtime.programs.compiled import LANES
+from layercast.runtime.programs.compiled import compiled as extension
+from layercast.runtime.programs.graph import Program
 from layercast.runtime.programs.packing import PASSES, grouped_steps
+from layercast.runtime.programs.plan import Plan
 from layercast.runtime.session import Session
 
 compiled = pytest.mark.skipif(not INSTRUCTIONS, reason="no compiled kernel for this processor")
@@ -87,6 +90,43 @@ def block(channels: int, outputs: int, extreme: bool = False) -> onnx.ModelProto
 
 def picture(channels: int, h: int, w: int, seed: int = 0) -> dict[str, np.ndarray]:
     return {"x": np.random.default_rng(seed).integers(0, 256, (1, h, w, channels)).astype(np.uint8)}
+
+
+@compiled
+@ALL
+@pytest.mark.parametrize("channels", [4, 16, 44, 108])
+def test_two_tensors_that_are_scaled_and_added_are_one_step(channels: int, instructions: str) -> None:
+    """Both are clipped before they are added, and so is the sum, before what is added to that."""
+    b = Builder()
+    x, more = b.input("x", channels), b.input("more", channels)
+    one, two = (
+        b.convolution(v, b.rng.integers(-60, 60, (channels, 1, 1, 1)), 4, channels) for v in (x, more)
+    )
+    b.output(b.add(b.add(one, two), more), "y")
+    model = b.made()
+    network = ProgramNetwork(model.SerializeToString(), "scaled", 2, instructions)
+    assert [s.kind for s in network._program.steps if s.kind != "copy"] == ["scale"]
+    feeds = picture(channels, 5, 7) | {"more": picture(channels, 5, 7, 1)["x"]}
+    np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
+
+
+@compiled
+@ALL
+@pytest.mark.parametrize("also_read", [False, True])
+def test_a_clip_is_part_of_the_convolution_before_it(also_read: bool, instructions: str) -> None:
+    """Where nothing else reads what is not clipped; what is added to it afterwards is not clipped with it."""
+    b = Builder()
+    x = b.input("x", 20)
+    mixed = b.convolution(x, b.rng.integers(-60, 61, (20, 20, 1, 1)), 7)
+    ends = (b.constant(np.array(end, np.uint8)) for end in (100, 163))
+    clipped = b.op("Clip", mixed, *ends)
+    b.output(b.add(clipped, mixed if also_read else x), "y")
+    model = b.made()
+    network = ProgramNetwork(model.SerializeToString(), "clip", 2, instructions)
+    assert ("clip" in [s.kind for s in network._program.steps]) == also_read
+    for h, w in ((1, 1), (3, 7)):
+        feeds = picture(20, h, w)
+        np.testing.assert_array_equal(network.run(feeds)["y"], evaluate(model, feeds)["y"])
 
 
 @compiled
@@ -251,6 +291,19 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ModelError, match="block"):
             network.run(feeds)
     assert network.run({"x": good[:, :, ::-1]})["y"].shape == (1, 3, 3, 8)  # need not be contiguous
+
+
+@compiled
+def test_addresses_outside_a_calls_arrays_are_refused() -> None:
+    assert extension is not None
+    program = Program(block(8, 8).SerializeToString(), grouped=True, exact=True)
+    plan, instructions = Plan(program, "block", {"x": (3, 4)}), next(iter(INSTRUCTIONS.values()))
+    arrays = [picture(8, 3, 4)["x"], np.empty(1024, np.uint8)]
+    for number, wrong in enumerate((-1, plan.table.size, -1, len(arrays), -1, 2000)):
+        moving = plan.moving.copy()
+        moving[0, number // 2] = wrong
+        with pytest.raises(ValueError, match="outside its array"):
+            extension.run(plan.stages, plan.needs, plan.table, moving, arrays, plan.scratch, 1, instructions)
 
 
 @compiled

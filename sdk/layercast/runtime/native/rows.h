@@ -288,36 +288,68 @@ TARGET_AVX2 static void depthwise(const Operation *op, uint8_t *scratch, int64_t
     }
 }
 
-/* 16 channels of a row of `scale_row`; whole: there are so many. */
-INLINE_AVX2 void scale_some(const Operation *operation, const uint8_t *x, uint8_t *to, Added added, int64_t c,
-                            bool whole)
+/* What `scale_row` multiplies one source's 16 channels with, and so on. */
+typedef struct {
+    __m256i weights, bias[2];
+    const float *scale;
+} Scaling;
+
+/* Of channels from c on, of which there are so many behind each other for each source. */
+INLINE_AVX2 Scaling scaling(const Operation *op, int64_t source, int64_t c)
+{
+    c += source * ((op->to.channels + LANES - 1) / LANES * LANES);
+    const __m256i *at = (const __m256i *)((const int32_t *)(intptr_t)op->bias + c);
+    return (Scaling){_mm256_loadu_si256((const __m256i *)((const int16_t *)(intptr_t)op->weights + c)),
+                     {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)},
+                     (const float *)(intptr_t)op->scale + c};
+}
+
+INLINE_AVX2 __m256i scaled_by(const Scaling *s, const uint8_t *x, int64_t channels, __m256i zero)
+{
+    return finished(_mm256_mullo_epi16(WIDE(x, channels), s->weights), s->bias, s->scale, zero);
+}
+
+/* 16 channels of a row of `scale_row`, from c on; whole: there are so many; both: of two sources. */
+INLINE_AVX2 void scale_some(const Operation *operation, const uint8_t *x, const uint8_t *other, uint8_t *to, Added added,
+                            int64_t c, bool whole, bool both)
 {
     /* A copy, as in `finish_all`. */
     const Operation own = *operation, *const op = &own;
     const int64_t channels = whole ? LANES : op->to.channels - c, room = whole ? LANES : op->to.pixel - c;
-    const __m256i w = _mm256_loadu_si256((const __m256i *)((const int16_t *)(intptr_t)op->weights + c)),
-                  zero = _mm256_set1_epi16((int16_t)op->zero);
-    const __m256i *at = (const __m256i *)((const int32_t *)(intptr_t)op->bias + c),
-                  bias[2] = {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
-    const float *scale = (const float *)(intptr_t)op->scale + c;
+    const __m256i zero = _mm256_set1_epi16((int16_t)op->zero), most = _mm256_set1_epi16(255);
+    const Scaling first = scaling(op, 0, c), second = scaling(op, both, c);
+    added = moved(op, added, 0, c);
+    x += c, other += c, to += c;
     for (int64_t i = 0; i < op->columns; i++, x += op->from[0].pixel, to += op->to.pixel, added = moved(op, added, 1, 0)) {
-        __m256i made = finished(_mm256_mullo_epi16(WIDE(x, channels), w), bias, scale, zero);
+        __m256i made = scaled_by(&first, x, channels, zero);
+        if (both) {
+            const __m256i more = scaled_by(&second, other, channels, zero);
+            made = _mm256_min_epi16(_mm256_max_epi16(made, _mm256_setzero_si256()), most);
+            made = _mm256_add_epi16(made, _mm256_min_epi16(_mm256_max_epi16(more, _mm256_setzero_si256()), most));
+            made = _mm256_sub_epi16(made, zero);
+            other += op->from[1].pixel;
+        }
         add_to(1, op, added, channels, &made);
         store_avx2(to, made, room);
     }
 }
 
-/* y = clip(round((w x + bias) * scale) + zero) (+ what is added), one weight (int16) for each channel. */
+/* y = clip(round((w x + bias) * scale) + zero) (+ what is added), one weight (int16) for each channel; of two sources the
+sum of both, less zero. */
 TARGET_AVX2 static void scale_row(const Operation *op, uint8_t *scratch, int64_t y)
 {
-    const uint8_t *x = row_of(&op->from[0], scratch, y);
+    const uint8_t *x = row_of(&op->from[0], scratch, y), *other = row_of(&op->from[1], scratch, y);
     uint8_t *to = row_of(&op->to, scratch, y);
     const Added added = added_at(op, scratch, y);
+    const bool both = op->from[1].channels > 0;
     int64_t c = 0;
     for (; c + LANES <= op->to.channels; c += LANES)
-        scale_some(op, x + c, to + c, moved(op, added, 0, c), c, true);
+        if (both)
+            scale_some(op, x, other, to, added, c, true, true);
+        else
+            scale_some(op, x, other, to, added, c, true, false);
     if (c < op->to.channels)
-        scale_some(op, x + c, to + c, moved(op, added, 0, c), c, false);
+        scale_some(op, x, other, to, added, c, false, both);
 }
 
 /* The others go through a position's channels 16 at a time, most as int16. */

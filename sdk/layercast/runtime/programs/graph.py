@@ -488,6 +488,8 @@ class Program:
         if len(scales) > 1 or len(zeros) > 1 or a.channels != b.channels:
             raise Unsupported("a sum of different grids")
         zero = int(zeros.pop())
+        if self._scaled_together(self._values.get(names[0]), self._values.get(names[3]), zero):
+            return self._tensor(names[3])
         for one, other in ((0, b), (3, a)):
             maker = self._maker(self._values.get(names[one]), ADDING)
             clips = maker is not None and maker.kind == "pointwise" and (maker.low, maker.high) != BYTES
@@ -495,6 +497,23 @@ class Program:
                 self._add_to(maker, other)
                 return self._tensor(names[one])
         return [self._step("add", a.channels, [a, b], zero=zero)]
+
+    def _scaled_together(self, a: Value | None, b: Value | None, zero: int) -> bool:
+        """Two tensors that are scaled, of which nothing but their sum is read: one step makes that of both."""
+        first, second = (self._maker(value, ("scale",)) for value in (a, b))
+        if first is None or second is None or first is second:
+            return False
+        for step in (first, second):
+            if step.zero != zero or step.added or step.part is not None or len(step.sources) > 1:
+                return False
+        self.steps.remove(first)
+        self.steps.remove(second)  # it runs once both sources are there
+        second.sources += first.sources
+        second.arrays = {
+            name: np.concatenate([second.arrays[name], first.arrays[name]]) for name in second.arrays
+        }
+        self.steps.append(second)
+        return True
 
     def _multiply(self, names: list[str], attributes: dict[str, Any]) -> Value:
         a, b = (self._source(names[i]) for i in (0, 3))
