@@ -45,6 +45,14 @@ def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[kernels.Ra
     return keys, kernels.rank(logits, i["table"], order, i["energy"], *settings)
 
 
+def deviations(i: dict[str, Any], threads: int = 1, **other: Any) -> tuple[np.ndarray, ...]:
+    i = {"chances": np.arange(2 * KEYS, dtype=np.int32).reshape(-1, 2) * 7} | i | other
+    trits = (i["tilt"] % 3).astype(np.int8) - np.int8(1)
+    return kernels.deviations(
+        (i["centre"], i["tilt"]), i["table"], i["chances"], trits, i.get("c", C), threads
+    )
+
+
 def base_keys(
     scale: np.ndarray, offset: np.ndarray | None, part: kernels.Part, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -103,6 +111,8 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         *kernels.contexts(np.arange(-40, 41, dtype=np.int16), 81, 81, 81).values(),
         trits,
         surprise,
+        kernels.shifted(i["centre"], np.array([-300, -7, 0, 9, 250, 1], np.int16)),
+        *deviations(i),
         *base_keys(i["centre"], None, (0, C, C)),
         *base_keys(i["centre"], i["tilt"][: N // C * 2], (0, C, C)),
         *base_keys(i["centre"], i["tilt"][: N // C], (3, C, C + 5)),
@@ -193,6 +203,8 @@ def many(threads: int) -> list[np.ndarray]:
         *kernels.contexts(values, 12, 5, 7, threads).values(),
         *digits(latents, 50, threads),
         *kernels.squares(latents, 12, 9, threads),
+        *deviations({"centre": centre, "tilt": tilt, "table": logits[2]}, threads, c=12),
+        kernels.shifted(centre, np.arange(-6, 6, dtype=np.int16) * 20, threads),
         kernels.symbols_at(at, trits, keys, threads),
     ]
 
@@ -247,6 +259,12 @@ def test_no_index_leaves_its_array() -> None:
         lambda: ranked(i, bits=i["bits"] + (1 << 20)),
         lambda: ranked(i, count=255),
         lambda: ranked(i, count=0),
+        lambda: kernels.shifted(i["centre"][1:], np.zeros(C, np.int16)),
+        lambda: kernels.shifted(i["centre"], np.zeros(0, np.int16)),
+        lambda: deviations(i, centre=i["centre"][1:]),
+        lambda: deviations(i, c=11),
+        lambda: deviations(i, table=i["table"] - np.int16(KEYS)),
+        lambda: deviations(i, chances=np.zeros((KEYS, 1), np.int32)),
         lambda: base_keys(i["centre"], np.tile(i["tilt"], 2), (0, C, C)),
         lambda: base_keys(i["centre"], i["tilt"][:7], (0, C, C)),
         lambda: base_keys(i["centre"], None, (1, C, C)),

@@ -117,6 +117,25 @@ static int in_chunks(Loop *loop, int threads)
     return !atomic_load(&loop->outside);
 }
 
+/* A loop whose chunks have sums of their own, some by channel each, which are added in the same order by any threads; to
+as many buffers. Returns 0 with an exception set where there is no memory. */
+static int sum_chunks(Loop *loop, int some, const Py_buffer *to, int threads)
+{
+    const Py_ssize_t channels = loop->channels[0], chunks = (loop->n + loop->chunk - 1) / loop->chunk;
+    loop->sums = calloc((size_t)(chunks * some * channels) + 1, sizeof *loop->sums);
+    if (!loop->sums) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    in_chunks(loop, threads);
+    Py_END_ALLOW_THREADS
+    for (Py_ssize_t i = 0; i < chunks * some * channels; i++)
+        ((double *)to[i / channels % some].buf)[i % channels] += loop->sums[i];
+    free(loop->sums);
+    return 1;
+}
+
 static PyObject *finish(Py_buffer *buffers, int n, int checked, int inside)
 {
     for (int i = 0; i < n; i++)
@@ -182,6 +201,82 @@ static PyObject *row_keys_at(PyObject *self, PyObject *args)
         Py_END_ALLOW_THREADS
     }
     return finish(b, 6, checked, inside);
+}
+
+EACH_PROCESSOR static int some_shifted(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_ssize_t channels = loop->channels[0];
+    const uint8_t *restrict centre = (const uint8_t *)loop->b[0].buf + begin * channels;
+    const int16_t *restrict shifts = loop->b[1].buf;
+    uint8_t *restrict out = (uint8_t *)loop->b[2].buf + begin * channels;
+    for (Py_ssize_t p = begin; p < end; p++, centre += channels, out += channels)
+        for (Py_ssize_t c = 0; c < channels; c++) {
+            const int16_t x = (int16_t)(centre[c] + shifts[c]);
+            out[c] = (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+        }
+    return 1;
+}
+
+static PyObject *shifted(PyObject *self, PyObject *args)
+{
+    Py_buffer b[3];
+    int threads;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*w*i", &b[0], &b[1], &b[2], &threads))
+        return NULL;
+    const Py_ssize_t n = b[0].len, channels = b[1].len / 2;
+    const int inside = channels > 0 && channels <= CHUNK && n % channels == 0;
+    const int checked = fits(&b[1], channels, 2, "shifts") && fits(&b[2], n, 1, "out");
+    if (checked && inside) {
+        Loop loop = {.some = some_shifted, .n = n / channels, .chunk = CHUNK / channels, .b = b};
+        loop.channels[0] = (int)channels;
+        Py_BEGIN_ALLOW_THREADS
+        in_chunks(&loop, threads);
+        Py_END_ALLOW_THREADS
+    }
+    return finish(b, 3, checked, inside);
+}
+
+/* Sums of a chunk of positions, whole numbers, to a place of its own. */
+static int some_deviations(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const int channels = loop->channels[0];
+    const uint8_t *centre = b[0].buf, *tilt = b[1].buf;
+    const int16_t *table = b[2].buf;
+    const int32_t *chances = b[3].buf;
+    const int8_t *trits = b[4].buf;
+    double *nonzero = loop->sums + begin / loop->chunk * 3 * channels;
+    double *expected = nonzero + channels, *variance = expected + channels;
+    for (Py_ssize_t p = begin + begin % 2; p < end; p += 2)
+        for (Py_ssize_t c = 0, i = p * channels; c < channels; c++, i++) {
+            const int32_t *chance = chances + 2 * key_of(table, centre[i], tilt[i]);
+            nonzero[c] += trits[i] != 0;
+            expected[c] += chance[0];
+            variance[c] += chance[1];
+        }
+    return 1;
+}
+
+static PyObject *deviations(PyObject *self, PyObject *args)
+{
+    Py_buffer b[8];
+    int threads;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*w*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &b[7], &threads))
+        return NULL;
+    const Py_ssize_t n = b[0].len, channels = b[5].len / 8;
+    int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], 2 * LOGITS, 2, "table") &&
+                  fits(&b[3], 2 * KEYS, 4, "chances") && fits(&b[4], n, 1, "trits") &&
+                  fits(&b[5], channels, 8, "nonzero") && fits(&b[6], channels, 8, "expected") &&
+                  fits(&b[7], channels, 8, "variance");
+    const int inside = checked && channels > 0 && channels <= CHUNK && n % channels == 0 && is_key_table(b[2].buf);
+    if (inside) {
+        Loop loop = {.some = some_deviations, .n = n / channels, .chunk = CHUNK / channels, .b = b};
+        loop.channels[0] = (int)channels;
+        checked = sum_chunks(&loop, 3, b + 5, threads);
+    }
+    return finish(b, 8, checked, inside);
 }
 
 static PyObject *coded_symbols(PyObject *self, PyObject *args)
@@ -833,19 +928,7 @@ static PyObject *squares(PyObject *self, PyObject *args)
     if (checked && inside) {
         Loop loop = {.some = some_squares, .n = n / channels, .chunk = CHUNK / channels, .b = b, .number = step};
         loop.channels[0] = (int)channels;
-        const Py_ssize_t chunks = (loop.n + loop.chunk - 1) / loop.chunk;
-        loop.sums = calloc((size_t)(chunks * 3 * channels) + 1, sizeof *loop.sums);
-        if (loop.sums) {
-            Py_BEGIN_ALLOW_THREADS
-            in_chunks(&loop, threads);
-            Py_END_ALLOW_THREADS
-            for (Py_ssize_t i = 0; i < chunks * 3 * channels; i++)
-                ((double *)b[1 + i / channels % 3].buf)[i % channels] += loop.sums[i];
-            free(loop.sums);
-        } else {
-            PyErr_NoMemory();
-            checked = 0;
-        }
+        checked = sum_chunks(&loop, 3, b + 1, threads);
     }
     return finish(b, 4, checked, inside);
 }
@@ -1025,6 +1108,7 @@ static PyMethodDef methods[] = {
     {"part_quarters", part_quarters, METH_VARARGS, NULL}, {"scaled", scaled, METH_VARARGS, NULL},
     {"coded_symbols", coded_symbols, METH_VARARGS, NULL}, {"mean_quarters", mean_quarters, METH_VARARGS, NULL},
     {"part_symbols", part_symbols, METH_VARARGS, NULL},   {"move_trits", move_trits, METH_VARARGS, NULL},
+    {"shifted", shifted, METH_VARARGS, NULL},   {"deviations", deviations, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};

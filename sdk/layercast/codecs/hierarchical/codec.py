@@ -16,7 +16,8 @@ from layercast.codecs.hierarchical.digits import Digits
 from layercast.codecs.hierarchical.meter import Meter
 from layercast.codecs.hierarchical.model import Model
 from layercast.codecs.hierarchical.refine import Refiner
-from layercast.codecs.hierarchical.streams import StreamCoder
+from layercast.codecs.hierarchical.shifts import decoded, encoded, fitted
+from layercast.codecs.hierarchical.streams import StreamCoder, split
 from layercast.codecs.hierarchical.walk import STRIDE, Walk, layer_table
 from layercast.codecs.stages import StageClock
 from layercast.entropy import COMPILED
@@ -104,14 +105,19 @@ class HierarchicalCodec:
         clock.spent("choice")
         layers = []
         while not walk.complete:
-            keys, tables = walk.keys()
+            shifts, before = None, []
+            if walk.at_first_class:
+                shifts = fitted(*walk.deviations(digits.trits(walk.plane)))
+                before = [encoded(shifts)]
+                clock.spent("choice")
+            keys, tables = walk.keys(shifts)
             if self._refiner and walk.at_last_classes:
                 for _ in range(self._effort):
                     self._refiner.refine(whole, walk, digits)
                 clock.spent("refinement")
             symbols = digits.symbols()
             clock.spent("choice")
-            layers.append(self._streams.encode(symbols, keys, tables))
+            layers.append(self._streams.encode(symbols, keys, tables, before))
             clock.spent("entropy")
             meter.before_put()
             clock.spent("gains")
@@ -173,7 +179,11 @@ class HierarchicalDecoder:
         if self._walk.complete:
             raise CorruptError(f"more than {self._walk.layers} layers", hint="the frame is complete")
         self._clock.resume()
-        keys, tables = self._walk.keys()
+        shifts = None
+        if self._walk.at_first_class:
+            first, layer = split(layer, 2)
+            shifts = decoded(first, self._model.latents[2])
+        keys, tables = self._walk.keys(shifts)
         symbols = self._streams.decode(layer, keys, tables)
         self._clock.spent("entropy")
         self._walk.put(symbols)

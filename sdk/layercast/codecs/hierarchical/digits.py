@@ -40,6 +40,10 @@ class Digits:
         """The last plane's trits, of all levels, flat; they may be changed until they are coded."""
         return self._planes[2]
 
+    def trits(self, plane: int) -> NDArray[np.int8]:
+        """Of plane 1 or 2, of all levels, flat."""
+        return self._planes[plane]
+
     def symbols(self) -> NDArray[np.int32]:
         """Symbols of the layer that the walk's `keys` has just described, (N,) int32."""
         walk = self._walk

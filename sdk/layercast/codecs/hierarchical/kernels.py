@@ -62,6 +62,46 @@ def row_keys_at(
     return new
 
 
+def shifted(centre: NDArray[np.uint8], shifts: NDArray[np.int16], threads: int = 1) -> NDArray[np.uint8]:
+    """Centre logits (N,) and what is added to each channel's, (C,), clipped to uint8."""
+    if _compiled:
+        out = np.empty(len(centre), np.uint8)
+        _compiled.shifted(centre, shifts, out, threads)
+        return out
+    moved = centre.reshape(-1, len(shifts)) + shifts
+    clipped: NDArray[np.uint8] = np.clip(moved, 0, 255).astype(np.uint8).ravel()
+    return clipped
+
+
+def deviations(
+    logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    table: NDArray[np.int16],
+    chances: NDArray[np.int32],
+    trits: NDArray[np.int8],
+    channels: int,
+    threads: int = 1,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """How many trits of each channel are not 0, how many are expected not to be, and the variance of that, (channels,)
+    each; of every second position, times two.
+
+    Args:
+        logits: centre and tilt of every trit, (N,) each.
+        table: see `row_keys`.
+        chances: (KEYS, 2) of not being 0, and of that times the rest, in 1/65536.
+        trits: (N,).
+    """
+    if _compiled:
+        sums = np.zeros(channels), np.zeros(channels), np.zeros(channels)
+        _compiled.deviations(*logits, table, chances, trits, *sums, threads)
+    else:
+        centre, tilt = (x.reshape(-1, channels)[::2].ravel() for x in logits)
+        known = trits.reshape(-1, channels)[::2]
+        found = chances[row_keys(centre, tilt, table)].reshape(*known.shape, 2)
+        sums = np.count_nonzero(known, 0).astype(np.float64), *found.sum(0, np.float64).T
+    nonzero, expected, variance = sums
+    return 2 * nonzero, expected / 32768, variance / 32768
+
+
 def coded_symbols(
     keys: NDArray[np.int16], coded: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], NDArray[np.int16]]:

@@ -112,6 +112,7 @@ class Model:
         self.latent_energy: NDArray[np.float32] = data["latent_energy"]
         self.rankings = tuple(Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"]) for p in (1, 2))
         self.surprise = surprises(self.trit_tables)
+        self.chances = chances(self.trit_tables)
         self._scales = self.files.arrays("transforms.npz")
         self.filter_energy: NDArray[np.float32] = self._scales["filter_energy"]
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION, STREAMS_VERSION]))
@@ -233,6 +234,15 @@ def surprises(tables: CdfTables) -> NDArray[np.uint8]:
         table[start : start + len(tables)] = np.stack([-off, 64 * np.abs(trit) - grown, off], axis=-1)
     clipped: NDArray[np.uint8] = np.clip(table + 128, 0, 255).astype(np.uint8).ravel()
     return clipped
+
+
+def chances(tables: CdfTables) -> NDArray[np.int32]:
+    """(KEYS, 2) of a trit that is not 0, and of that times the rest, in 1/65536."""
+    other = 65536 - tables.frequencies.reshape(-1, 3)[:, 1].astype(np.int64)
+    found = np.zeros((KEYS, 2), np.int32)
+    for start in (0, ROW_MIRROR):
+        found[start : start + len(tables)] = np.stack([other, other * (65536 - other) >> 16], 1)
+    return found
 
 
 def known_answer(model: Model) -> str:

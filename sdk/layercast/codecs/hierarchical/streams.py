@@ -2,12 +2,13 @@
 
 Every stream but the last has its length before it, as a variable-length integer (seven bits a byte, the lowest first,
 the top bit set on all bytes but the last). How many there are follows from the number of symbols, which both ends know.
+In a plane's first layer of classes the channels' shifts (`shifts.py`) come before them, as one stream more.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ from layercast.codecs.hierarchical.kernels import ROW_MIRROR
 from layercast.entropy import CdfTables, decode_streams, encode_symbols
 from layercast.errors import CorruptError
 
-VERSION = 2
-"""Of what is above and how many streams there are; part of the fingerprint."""
+VERSION = 3
+"""Of what is above, how many streams there are, and of shifts; part of the fingerprint."""
 
 TWO_FROM, FOUR_FROM = 1 << 15, 1 << 18
 """Symbols of a layer from which it is two streams, and four: a stream costs three bytes. Four of them are shared better
@@ -80,13 +81,14 @@ class Pending:
     """A layer that is being encoded."""
 
     tasks: list[tuple[Callable[[], bytes], Future[bytes] | None]]
+    before: list[bytes]
 
     def layer(self) -> bytes:
         """Its bytes, when they are there; what no thread has begun is done here."""
         streams = []
         for task, future in reversed(self.tasks):
             streams.append(task() if future is None or future.cancel() else future.result())
-        return join(streams[::-1])
+        return join(self.before + streams[::-1])
 
 
 class StreamCoder:
@@ -100,8 +102,15 @@ class StreamCoder:
         self._threads = threads
         self._helper = None if threads < 2 else Helper("hierarchical")
 
-    def encode(self, symbols: NDArray[np.int32], keys: NDArray[np.int16], tables: CdfTables) -> Pending:
-        """Begin to encode a layer; neither symbols nor row keys (N,) may change until it is there."""
+    def encode(
+        self,
+        symbols: NDArray[np.int32],
+        keys: NDArray[np.int16],
+        tables: CdfTables,
+        before: Sequence[bytes] = (),
+    ) -> Pending:
+        """Begin to encode a layer; neither symbols nor row keys (N,) may change until it is there; before: streams that
+        come first."""
         tasks: list[tuple[Callable[[], bytes], Future[bytes] | None]] = []
         for some in bounds(len(symbols)):
 
@@ -109,7 +118,7 @@ class StreamCoder:
                 return encode_symbols(symbols[some], keys[some], tables, ROW_BITS)
 
             tasks.append((task, self._helper.submit(task) if self._helper else None))
-        return Pending(tasks)
+        return Pending(tasks, list(before))
 
     def decode(self, layer: bytes, keys: NDArray[np.int16], tables: CdfTables) -> NDArray[np.int32]:
         """A layer's symbols, (N,) int32, by their row keys (N,).

@@ -22,6 +22,7 @@ from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
 from layercast.codecs.hierarchical.kernels import ROW_MIRROR, ZERO, Ranked
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
+from layercast.codecs.hierarchical.shifts import QUARTER
 from layercast.codecs.stages import StageClock
 from layercast.entropy import CdfTables
 
@@ -101,13 +102,15 @@ class Walk:
         self._open = False
         self._context: dict[str, NDArray[Any]] = {}
         # Of the present plane, from plane 1 on: row keys as far as networks have told them, trits until it is complete,
-        # classes of worth and surprises of stride 8, centre logits of the coarse and the fine part, and what the fine
-        # network needs of the planes before.
+        # classes of worth and surprises of stride 8, centre logits of the coarse and the fine part, what the fine
+        # network has told of stride 8 and how that was shifted, and what it needs of the planes before.
         self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
         self._classes: list[Ranked] = []
         self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._centre: tuple[NDArray[np.uint8], NDArray[np.uint8]] = self._surprise, self._surprise
+        self._told: tuple[NDArray[np.uint8], NDArray[np.uint8]] = self._surprise, self._surprise
+        self._shifts: NDArray[np.int8] | None = None
         self._before: dict[str, NDArray[np.uint8]] = {}
 
     def levels(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
@@ -127,23 +130,46 @@ class Walk:
         groups = self.model.groups
         return 2, (sum(groups[: part - 2]), groups[part - 2], self.model.latents[2])
 
-    def keys(self) -> tuple[NDArray[np.int16], CdfTables]:
-        """Row keys of the next layer's symbols, in coding order, and the tables that they count in."""
+    def keys(self, shifts: NDArray[np.int8] | None = None) -> tuple[NDArray[np.int16], CdfTables]:
+        """Row keys of the next layer's symbols, in coding order, and the tables that they count in.
+
+        Args:
+            shifts: (channels,) of stride 8, see `shifts.py`, where `at_first_class`.
+        """
         plane, number = self._steps[self.layer]
-        if not self._open:
+        shifted = shifts is not None and self._shifts is not None and not np.array_equal(shifts, self._shifts)
+        if not self._open or shifted:
             if plane == 0:
                 self._enter_part(number)
             else:
                 self._run_networks(plane, number)
+                if number == 1:
+                    self._rank(shifts)
                 self._choose(number)
             self._open = True
         self._clock.spent("prior")
         return self.chosen_keys, self.model.trit_tables if plane else self.model.base_tables
 
+    def deviations(
+        self, trits: NDArray[np.int8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Where `at_first_class`, of each of stride 8's channels, (C,): how many of the plane's trits, flat, are not 0,
+        how many are expected not to be, and the variance of that; from every second position."""
+        self._run_networks(*self._steps[self.layer])
+        self._clock.spent("prior")
+        logits, trits = self._told, self.level(trits, 2)
+        tables = self.model.key_table, self.model.chances
+        return kernels.deviations(logits, *tables, trits, self.model.latents[2], self.threads)
+
     def rows(self) -> tuple[NDArray[np.int16], CdfTables]:
         """`keys` as table rows."""
         keys, tables = self.keys()
         return keys & (ROW_MIRROR - 1), tables
+
+    @property
+    def at_first_class(self) -> bool:
+        """Whether the next layer is the first of stride 8's in plane 1 or 2."""
+        return not self.complete and self._steps[self.layer] in ((1, 1), (2, 1))
 
     @property
     def at_last_classes(self) -> bool:
@@ -226,6 +252,9 @@ class Walk:
             plane, number = self._steps[self.layer]
             if plane and number < 2:
                 self._run_networks(plane, number)
+                if number and (self._shifts is None or self._shifts.any()):
+                    self._rank(None)  # what has come says nothing of shifts
+                    self._open = False
 
     def _enter_part(self, part: int) -> None:
         level, channels = self._channels(part)
@@ -320,27 +349,36 @@ class Walk:
         self._before["x16"] = out["y16"]
         self.plane, self._networks = plane, 1
         self._trits = np.zeros(len(self.value), np.int8)
+        self._shifts = None
         self._keys = kernels.row_keys(out["centre"], out["tilt"], self.model.key_table)
         self._centre = out["centre"], out["centre"][:0]
 
     def _enter_fine(self) -> None:
-        """Distributions of stride 8 in the present plane, and their classes of worth."""
+        """Distributions of stride 8 in the present plane, before they are shifted."""
         plane, before = self.plane, self._before
         now = {n: x for n, x in self._known(self._coarse, 3**plane).items() if n[0] in "cs"}
         out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
         self._context, self._networks = out, 2
-        logits = out["centre8"].ravel(), out["tilt8"].ravel()
-        ranking, count = self.model.rankings[plane - 1], self.model.classes[plane - 1]
+        self._told = out["centre8"].ravel(), out["tilt8"].ravel()
+
+    def _rank(self, shifts: NDArray[np.int8] | None) -> None:
+        """Stride 8's classes of worth in the present plane, with centre logits shifted by channel."""
+        centre, tilt = self._told
+        self._shifts = np.zeros(self.model.latents[2], np.int8) if shifts is None else shifts
+        if self._shifts.any():
+            centre = kernels.shifted(centre, self._shifts * np.int16(QUARTER), self.threads)
+        self._context["centre8"] = centre.reshape(self.shapes[2])
+        ranking, count = self.model.rankings[self.plane - 1], self.model.classes[self.plane - 1]
         tables = self.model.key_table, self.model.trit_energy
         keys = np.empty(len(self.value), np.int16)
-        keys[self._coarse] = self._keys
+        keys[self._coarse] = self._keys[self._coarse]
         self._clock.spent("prior")
-        self._classes = ranking.classes(logits, *tables, count, keys[self._fine], self.threads)
+        self._classes = ranking.classes((centre, tilt), *tables, count, keys[self._fine], self.threads)
         self._clock.spent("order")
         self._keys = keys
-        self._centre = self._centre[0], logits[0]
-        if self.model.follow[plane - 1]:
-            self._surprise = np.full(len(logits[0]), ZERO, np.uint8)
+        self._centre = self._centre[0], self._told[0]
+        if self.model.follow[self.plane - 1]:
+            self._surprise = np.full(len(centre), ZERO, np.uint8)
 
     def _follow(self, number: int) -> None:
         """New distributions of stride 8's trits, once `number` classes are known."""
