@@ -46,7 +46,8 @@ def ranked(i: dict[str, Any], **other: Any) -> tuple[np.ndarray, list[kernels.Ra
 
 
 def deviations(i: dict[str, Any], threads: int = 1, **other: Any) -> tuple[np.ndarray, ...]:
-    i = {"chances": np.arange(2 * KEYS, dtype=np.int32).reshape(-1, 2) * 7} | i | other
+    chances = np.arange(KEYS, dtype=np.uint64) * np.uint64(32)  # up to 2**16, as they are
+    i = {"chances": chances + (chances[::-1] << np.uint64(24))} | i | other
     trits = (i["tilt"] % 3).astype(np.int8) - np.int8(1)
     return kernels.deviations(
         (i["centre"], i["tilt"]), i["table"], i["chances"], trits, i.get("c", C), threads
@@ -264,7 +265,7 @@ def test_no_index_leaves_its_array() -> None:
         lambda: deviations(i, centre=i["centre"][1:]),
         lambda: deviations(i, c=11),
         lambda: deviations(i, table=i["table"] - np.int16(KEYS)),
-        lambda: deviations(i, chances=np.zeros((KEYS, 1), np.int32)),
+        lambda: deviations(i, chances=np.zeros(KEYS, np.int32)),
         lambda: base_keys(i["centre"], np.tile(i["tilt"], 2), (0, C, C)),
         lambda: base_keys(i["centre"], i["tilt"][:7], (0, C, C)),
         lambda: base_keys(i["centre"], None, (1, C, C)),

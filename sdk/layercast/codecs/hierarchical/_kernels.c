@@ -89,6 +89,7 @@ static inline int mirrored(int x, int16_t key)
     return (x ^ flag) - flag;
 }
 
+#define RUN 16 /* symbols that are looked at together; half of such runs are all alike in a smooth picture */
 #define CHUNK 32768 /* symbols that a thread takes at a time: less is done before another has woken */
 
 /* A loop over symbols or positions, which threads share. */
@@ -237,24 +238,32 @@ static PyObject *shifted(PyObject *self, PyObject *args)
     return finish(b, 3, checked, inside);
 }
 
-/* Sums of a chunk of positions, whole numbers, to a place of its own. */
+/* Positions of which every second one's numbers fit 24 bits when they are added, each up to 2**16. */
+#define DEVIATING 510
+
+/* Sums of a chunk of positions to a place of its own: a trit's three numbers are parts of one, which is added at once. */
 static int some_deviations(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
 {
     const Py_buffer *b = loop->b;
     const int channels = loop->channels[0];
     const uint8_t *centre = b[0].buf, *tilt = b[1].buf;
     const int16_t *table = b[2].buf;
-    const int32_t *chances = b[3].buf;
+    const uint64_t *chances = b[3].buf;
     const int8_t *trits = b[4].buf;
     double *nonzero = loop->sums + begin / loop->chunk * 3 * channels;
     double *expected = nonzero + channels, *variance = expected + channels;
-    for (Py_ssize_t p = begin + begin % 2; p < end; p += 2)
-        for (Py_ssize_t c = 0, i = p * channels; c < channels; c++, i++) {
-            const int32_t *chance = chances + 2 * key_of(table, centre[i], tilt[i]);
-            nonzero[c] += trits[i] != 0;
-            expected[c] += chance[0];
-            variance[c] += chance[1];
+    for (int from = 0; from < channels; from += RUN) {
+        const int some = channels - from < RUN ? channels - from : RUN;
+        uint64_t sums[RUN] = {0};
+        for (Py_ssize_t p = begin + begin % 2; p < end; p += 2)
+            for (Py_ssize_t c = 0, i = p * channels + from; c < some; c++, i++)
+                sums[c] += chances[key_of(table, centre[i], tilt[i])] + ((uint64_t)(trits[i] != 0) << 48);
+        for (int c = 0; c < some; c++) {
+            nonzero[from + c] = (double)(sums[c] >> 48);
+            variance[from + c] = (double)(sums[c] >> 24 & 0xffffff);
+            expected[from + c] = (double)(sums[c] & 0xffffff);
         }
+    }
     return 1;
 }
 
@@ -267,12 +276,16 @@ static PyObject *deviations(PyObject *self, PyObject *args)
         return NULL;
     const Py_ssize_t n = b[0].len, channels = b[5].len / 8;
     int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], 2 * LOGITS, 2, "table") &&
-                  fits(&b[3], 2 * KEYS, 4, "chances") && fits(&b[4], n, 1, "trits") &&
+                  fits(&b[3], KEYS, 8, "chances") && fits(&b[4], n, 1, "trits") &&
                   fits(&b[5], channels, 8, "nonzero") && fits(&b[6], channels, 8, "expected") &&
                   fits(&b[7], channels, 8, "variance");
     const int inside = checked && channels > 0 && channels <= CHUNK && n % channels == 0 && is_key_table(b[2].buf);
     if (inside) {
-        Loop loop = {.some = some_deviations, .n = n / channels, .chunk = CHUNK / channels, .b = b};
+        const Py_ssize_t chunk = CHUNK / channels;
+        Loop loop = {.some = some_deviations,
+                     .n = n / channels,
+                     .chunk = chunk < DEVIATING ? chunk : DEVIATING,
+                     .b = b};
         loop.channels[0] = (int)channels;
         checked = sum_chunks(&loop, 3, b + 5, threads);
     }
@@ -356,9 +369,6 @@ static Py_ssize_t part_begin(const Ranking *r, int64_t part)
 {
     return r->size * part / r->parts;
 }
-
-/* Symbols that are looked at together: where nothing happens they are all alike, half of them in a smooth picture. */
-#define RUN 16
 
 #define COUNTED 1024 /* keys that are counted together */
 

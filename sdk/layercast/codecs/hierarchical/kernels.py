@@ -76,7 +76,7 @@ def shifted(centre: NDArray[np.uint8], shifts: NDArray[np.int16], threads: int =
 def deviations(
     logits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     table: NDArray[np.int16],
-    chances: NDArray[np.int32],
+    chances: NDArray[np.uint64],
     trits: NDArray[np.int8],
     channels: int,
     threads: int = 1,
@@ -87,7 +87,7 @@ def deviations(
     Args:
         logits: centre and tilt of every trit, (N,) each.
         table: see `row_keys`.
-        chances: (KEYS, 2) of not being 0, and of that times the rest, in 1/65536.
+        chances: (KEYS,) of not being 0, and from bit 24 on that times the rest, in 1/65536.
         trits: (N,).
     """
     if _compiled:
@@ -96,8 +96,9 @@ def deviations(
     else:
         centre, tilt = (x.reshape(-1, channels)[::2].ravel() for x in logits)
         known = trits.reshape(-1, channels)[::2]
-        found = chances[row_keys(centre, tilt, table)].reshape(*known.shape, 2)
-        sums = np.count_nonzero(known, 0).astype(np.float64), *found.sum(0, np.float64).T
+        found = chances[row_keys(centre, tilt, table)].reshape(known.shape)
+        each = (found & np.uint64(0xFFFFFF), found >> np.uint64(24))
+        sums = np.count_nonzero(known, 0).astype(np.float64), *(x.sum(0, np.float64) for x in each)
     nonzero, expected, variance = sums
     return 2 * nonzero, expected / 32768, variance / 32768
 

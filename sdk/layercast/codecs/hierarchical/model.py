@@ -236,12 +236,12 @@ def surprises(tables: CdfTables) -> NDArray[np.uint8]:
     return clipped
 
 
-def chances(tables: CdfTables) -> NDArray[np.int32]:
-    """(KEYS, 2) of a trit that is not 0, and of that times the rest, in 1/65536."""
-    other = 65536 - tables.frequencies.reshape(-1, 3)[:, 1].astype(np.int64)
-    found = np.zeros((KEYS, 2), np.int32)
+def chances(tables: CdfTables) -> NDArray[np.uint64]:
+    """(KEYS,) of a trit that is not 0, and from bit 24 on that times the rest, in 1/65536."""
+    other = 65536 - tables.frequencies.reshape(-1, 3)[:, 1].astype(np.uint64)
+    found = np.zeros(KEYS, np.uint64)
     for start in (0, ROW_MIRROR):
-        found[start : start + len(tables)] = np.stack([other, other * (65536 - other) >> 16], 1)
+        found[start : start + len(tables)] = other + (other * (65536 - other) // 65536 << np.uint64(24))
     return found
 
 

@@ -34,6 +34,9 @@ DOUBT = 2.0
 WORTH = 5.0
 """Bits that a channel's shift has to save by itself."""
 
+ENDS = 10.0
+"""Bits that the choice and the end of the stream cost."""
+
 FARTHEST = 1.5
 """A shift's worth is counted up to this far, in natural units: farther away its square is too much."""
 
@@ -51,6 +54,9 @@ def _tables() -> CdfTables:
 
 TABLES = _tables()
 
+_BITS = -np.log2(TABLES.frequencies[: KIND * (2 * LIMIT + 1)].reshape(KIND, -1) / 65536)
+"""(KIND, 2 LIMIT + 1) of each shift in each table that may be chosen."""
+
 
 def fitted(
     nonzero: NDArray[np.float64], expected: NDArray[np.float64], variance: NDArray[np.float64]
@@ -66,21 +72,25 @@ def fitted(
     saved = 0.5 * np.minimum(np.abs(step), FARTHEST) ** 2 * variance / np.log(2)
     quarters = np.clip(np.rint(4 * step), -LIMIT, LIMIT).astype(np.int8)
     quarters[saved < WORTH] = 0
-    if saved[quarters != 0].sum() < 8 * len(encoded(quarters)):
+    if saved[quarters != 0].sum() < _costs(quarters).min():
         quarters[:] = 0
     return quarters
+
+
+def _costs(shifts: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Bits of all of them, (KIND,), by the table that is chosen."""
+    costs: NDArray[np.float64] = _BITS[:, shifts + LIMIT].sum(1) + ENDS
+    return costs
 
 
 def encoded(shifts: NDArray[np.int8]) -> bytes:
     """Shifts (C,) as bytes, none where all are 0."""
     if not shifts.any():
         return b""
-    symbols = shifts.astype(np.int32)
-    rows = [np.full(len(symbols), kind) for kind in range(KIND)]
-    kind = int(np.argmin([TABLES.cost_bits(symbols, row).sum() for row in rows]))
+    kind = int(_costs(shifts).argmin())
     encoder = SymbolEncoder()
     encoder.push(np.array([kind], np.int32), np.array([KIND]), TABLES)
-    encoder.push(symbols, rows[kind], TABLES)
+    encoder.push(shifts.astype(np.int32), np.full(len(shifts), kind), TABLES)
     return encoder.finish()
 
 
