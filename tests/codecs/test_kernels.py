@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,35 @@ def deviations(i: dict[str, Any], threads: int = 1, **other: Any) -> tuple[np.nd
     return kernels.deviations(
         (i["centre"], i["tilt"]), i["table"], i["chances"], trits, i.get("c", C), threads
     )
+
+
+def costs_of_rows() -> kernels.Costs:
+    """Rows of other sizes and begins, 16 of each scale index."""
+    rng = np.random.default_rng(9)
+    sizes = rng.integers(2, 9, kernels.SCALES * 16)
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    first = -rng.integers(0, 4, len(sizes)).astype(np.int32)
+    bits = rng.integers(0, 5000, starts[-1]).astype(np.int32)
+    # What is counted only where nothing is coded has to be an entry, as it is in every row of a Gaussian.
+    return kernels.Costs(bits, starts, np.maximum(first, 2 - sizes.astype(np.int32)))
+
+
+COSTS = costs_of_rows()
+
+
+def shift_costs(
+    i: dict[str, Any],
+    offset: np.ndarray | None,
+    part: kernels.Part,
+    every: int = 1,
+    threads: int = 1,
+    scales: int = kernels.SCALES,
+    costs: kernels.Costs = COSTS,
+) -> np.ndarray:
+    scale = i["centre"] % np.uint8(scales)
+    if part[1] < part[2]:
+        scale = scale[: len(scale) // part[2] * part[1]]
+    return kernels.shift_costs(i["values"], scale, offset, part, costs, every, threads)
 
 
 def base_keys(
@@ -112,7 +142,10 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         *kernels.contexts(np.arange(-40, 41, dtype=np.int16), 81, 81, 81).values(),
         trits,
         surprise,
-        kernels.shifted(i["centre"], np.array([-300, -7, 0, 9, 250, 1], np.int16)),
+        kernels.shifted(i["centre"], np.array([-300, -7, 0, 9, 250, 1], np.int16), 200),
+        shift_costs(i, None, (0, C, C)),
+        shift_costs(i, i["tilt"][: N // C * 2] % np.uint8(31) + np.uint8(113), (0, C, C), 2),
+        shift_costs(i, i["tilt"][: N // C] % np.uint8(31) + np.uint8(113), (1, 4, C)),
         *deviations(i),
         *base_keys(i["centre"], None, (0, C, C)),
         *base_keys(i["centre"], i["tilt"][: N // C * 2], (0, C, C)),
@@ -205,7 +238,8 @@ def many(threads: int) -> list[np.ndarray]:
         *digits(latents, 50, threads),
         *kernels.squares(latents, 12, 9, threads),
         *deviations({"centre": centre, "tilt": tilt, "table": logits[2]}, threads, c=12),
-        kernels.shifted(centre, np.arange(-6, 6, dtype=np.int16) * 20, threads),
+        kernels.shifted(centre, np.arange(-6, 6, dtype=np.int16) * 20, 255, threads),
+        shift_costs({"values": values, "centre": centre}, None, (0, 12, 12), 3, threads),
         kernels.symbols_at(at, trits, keys, threads),
     ]
 
@@ -260,8 +294,18 @@ def test_no_index_leaves_its_array() -> None:
         lambda: ranked(i, bits=i["bits"] + (1 << 20)),
         lambda: ranked(i, count=255),
         lambda: ranked(i, count=0),
-        lambda: kernels.shifted(i["centre"][1:], np.zeros(C, np.int16)),
-        lambda: kernels.shifted(i["centre"], np.zeros(0, np.int16)),
+        lambda: kernels.shifted(i["centre"][1:], np.zeros(C, np.int16), 255),
+        lambda: kernels.shifted(i["centre"], np.zeros(0, np.int16), 255),
+        lambda: kernels.shifted(i["centre"], np.zeros(C, np.int16), 256),
+        lambda: shift_costs(i, None, (1, C, C)),
+        lambda: shift_costs(i, i["tilt"][:7], (0, C, C)),
+        lambda: shift_costs(i, None, (0, C, C), 0),
+        lambda: shift_costs(i | {"centre": i["centre"][1:]}, None, (0, C, C)),
+        lambda: shift_costs(i, None, (0, C, C), scales=65),
+        lambda: shift_costs(i, np.full(N, 200, np.uint8), (0, C, C)),
+        lambda: shift_costs(i, None, (0, C, C), costs=replace(COSTS, starts=COSTS.starts[::-1].copy())),
+        lambda: shift_costs(i, None, (0, C, C), costs=replace(COSTS, bits=COSTS.bits[:-1])),
+        lambda: shift_costs(i, None, (0, C, C), costs=replace(COSTS, first=COSTS.first[1:])),
         lambda: deviations(i, centre=i["centre"][1:]),
         lambda: deviations(i, c=11),
         lambda: deviations(i, table=i["table"] - np.int16(KEYS)),

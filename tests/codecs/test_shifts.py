@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layercast.codecs.hierarchical.shifts import LIMIT, TABLES, decoded, encoded, fitted
+from layercast.codecs.hierarchical.shifts import LIMIT, TABLES, cheapest, decoded, encoded, fitted
 from layercast.errors import CorruptError
 
 
@@ -66,3 +66,20 @@ def test_what_may_be_chance_is_left_alone() -> None:
     found = fitted(nonzero, expected, expected * (1 - p))
     assert found[3] < 0
     assert np.count_nonzero(found) < 4  # one in a hundred others may seem to be worth it
+
+
+def test_the_cheapest_shifts_are_taken_where_they_save_more_than_they_cost() -> None:
+    costs = np.full((30, 9), 500.0)
+    costs[:, 4] -= 1  # a little for none
+    np.testing.assert_array_equal(cheapest(costs), 0)
+    costs[7, 6], costs[9, 0], costs[11, 5] = (
+        300,
+        440,
+        498.5,
+    )  # two channels that are worth it, one that is not
+    found = cheapest(costs)
+    assert (found[7], found[9]) == (2, -4)
+    assert np.count_nonzero(found) == 2
+    costs[:] = 500
+    costs[7, 6] = 488  # worth its own bits, but not those of all others
+    assert not cheapest(costs).any()

@@ -97,7 +97,7 @@ typedef struct Loop {
     int (*some)(const struct Loop *, Py_ssize_t begin, Py_ssize_t end); /* returns 0 where an index is outside */
     Py_ssize_t n, chunk;
     const Py_buffer *b;
-    int channels[3], number;
+    int channels[3], number, every;
     double *sums;
     atomic_int outside;
 } Loop;
@@ -204,16 +204,22 @@ static PyObject *row_keys_at(PyObject *self, PyObject *args)
     return finish(b, 6, checked, inside);
 }
 
+/* Some channels of all: which ones lie inside a position, and n symbols fill whole positions. */
+static int is_part(int begin, int width, int channels, Py_ssize_t n)
+{
+    return begin >= 0 && width > 0 && width <= channels - begin && n % width == 0;
+}
+
 EACH_PROCESSOR static int some_shifted(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
 {
     const Py_ssize_t channels = loop->channels[0];
     const uint8_t *restrict centre = (const uint8_t *)loop->b[0].buf + begin * channels;
-    const int16_t *restrict shifts = loop->b[1].buf;
+    const int16_t *restrict shifts = loop->b[1].buf, most = (int16_t)loop->number;
     uint8_t *restrict out = (uint8_t *)loop->b[2].buf + begin * channels;
     for (Py_ssize_t p = begin; p < end; p++, centre += channels, out += channels)
         for (Py_ssize_t c = 0; c < channels; c++) {
             const int16_t x = (int16_t)(centre[c] + shifts[c]);
-            out[c] = (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+            out[c] = (uint8_t)(x < 0 ? 0 : x > most ? most : x);
         }
     return 1;
 }
@@ -221,15 +227,15 @@ EACH_PROCESSOR static int some_shifted(const Loop *loop, Py_ssize_t begin, Py_ss
 static PyObject *shifted(PyObject *self, PyObject *args)
 {
     Py_buffer b[3];
-    int threads;
+    int most, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*w*i", &b[0], &b[1], &b[2], &threads))
+    if (!PyArg_ParseTuple(args, "y*y*w*ii", &b[0], &b[1], &b[2], &most, &threads))
         return NULL;
     const Py_ssize_t n = b[0].len, channels = b[1].len / 2;
-    const int inside = channels > 0 && channels <= CHUNK && n % channels == 0;
+    const int inside = channels > 0 && channels <= CHUNK && n % channels == 0 && most >= 0 && most < 256;
     const int checked = fits(&b[1], channels, 2, "shifts") && fits(&b[2], n, 1, "out");
     if (checked && inside) {
-        Loop loop = {.some = some_shifted, .n = n / channels, .chunk = CHUNK / channels, .b = b};
+        Loop loop = {.some = some_shifted, .n = n / channels, .chunk = CHUNK / channels, .b = b, .number = most};
         loop.channels[0] = (int)channels;
         Py_BEGIN_ALLOW_THREADS
         in_chunks(&loop, threads);
@@ -290,6 +296,84 @@ static PyObject *deviations(PyObject *self, PyObject *args)
         checked = sum_chunks(&loop, 3, b + 5, threads);
     }
     return finish(b, 8, checked, inside);
+}
+
+#define FARTHEST 4 /* shifts of a scale index that are weighed, up and down */
+#define SHIFTS (2 * FARTHEST + 1)
+#define SCALES 64
+
+/* What plane 0's symbols cost under shifted scales, by channel: SHIFTS sums, and how often each scale index stands where
+nothing is coded and nothing expected, which is nearly everywhere and counted only. */
+static int some_shift_costs(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_buffer *b = loop->b;
+    const Py_ssize_t from = loop->channels[1], width = loop->channels[2], channels = loop->number;
+    const Py_ssize_t some = loop->n ? b[2].len / loop->n : 0;
+    const int16_t *values = b[0].buf;
+    const uint8_t *scale = b[1].buf, *offset = b[2].buf;
+    const int32_t *bits = b[3].buf, *starts = b[4].buf, *first = b[5].buf;
+    const int offsets = (int)(b[5].len / 4 / SCALES);
+    double *costs = loop->sums + begin / loop->chunk * loop->channels[0], *quiet = costs + width * SHIFTS;
+    for (Py_ssize_t p = begin; p < end; p++) {
+        if (p % loop->every)
+            continue;
+        for (Py_ssize_t c = 0; c < width; c++) {
+            int value = values[p * channels + from + c], off = c < some ? offset[p * some + c] - ZERO : 0;
+            const int at = scale[p * width + c];
+            if (at >= SCALES)
+                return 0;
+            if (!value && !off) {
+                quiet[c * SCALES + at]++;
+                continue;
+            }
+            if (off < 0)
+                off = -off, value = -value;
+            if (off >= offsets)
+                return 0;
+            for (int k = 0; k < SHIFTS; k++) {
+                const int moved = at + k - FARTHEST, scaled = moved < 0 ? 0 : moved < SCALES ? moved : SCALES - 1;
+                const int row = scaled * offsets + off, entry = value - first[row];
+                const int32_t size = starts[row + 1] - starts[row]; /* its escape is the last one */
+                costs[c * SHIFTS + k] += bits[starts[row] + (entry < 0 || entry >= size ? size - 1 : entry)];
+            }
+        }
+    }
+    return 1;
+}
+
+/* Whether rows of at least one entry each begin there, one behind the other. */
+static int are_starts(const int32_t *starts, Py_ssize_t rows, Py_ssize_t entries)
+{
+    for (Py_ssize_t row = 0; row < rows; row++)
+        if (starts[row] < 0 || starts[row] >= starts[row + 1])
+            return 0;
+    return rows > 0 && starts[rows] <= entries;
+}
+
+static PyObject *shift_costs(PyObject *self, PyObject *args)
+{
+    Py_buffer b[7];
+    int begin, width, channels, every, threads;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*w*iiiii", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &begin, &width,
+                          &channels, &every, &threads))
+        return NULL;
+    const Py_ssize_t n = b[1].len, rows = b[5].len / 4, entries = b[3].len / 4;
+    int inside = is_part(begin, width, channels, n) && width <= CHUNK && every > 0 && rows % SCALES == 0;
+    const Py_ssize_t positions = inside ? n / width : 0, some = positions ? b[2].len / positions : 0;
+    inside = inside && some <= width;
+    int checked = fits(&b[2], positions * some, 1, "offset") && fits(&b[4], rows + 1, 4, "starts");
+    if (inside)
+        checked = checked && fits(&b[0], positions * channels, 2, "values") &&
+                  fits(&b[6], width * (SHIFTS + SCALES), 8, "sums");
+    if (checked && inside && (inside = are_starts(b[4].buf, rows, entries))) {
+        Loop loop = {.some = some_shift_costs, .n = positions, .chunk = CHUNK / width, .b = b, .number = channels};
+        loop.channels[0] = width * (SHIFTS + SCALES), loop.channels[1] = begin, loop.channels[2] = width;
+        loop.every = every;
+        checked = sum_chunks(&loop, 1, b + 6, threads);
+        inside = !atomic_load(&loop.outside);
+    }
+    return finish(b, 7, checked, inside);
 }
 
 static PyObject *coded_symbols(PyObject *self, PyObject *args)
@@ -693,12 +777,6 @@ static PyObject *mean_quarters(PyObject *self, PyObject *args)
         Py_END_ALLOW_THREADS
     }
     return finish(b, 3, checked, inside);
-}
-
-/* Some channels of all: which ones lie inside a position, and n symbols fill whole positions. */
-static int is_part(int begin, int width, int channels, Py_ssize_t n)
-{
-    return begin >= 0 && width > 0 && width <= channels - begin && n % width == 0;
 }
 
 static PyObject *part_quarters(PyObject *self, PyObject *args)
@@ -1119,6 +1197,7 @@ static PyMethodDef methods[] = {
     {"coded_symbols", coded_symbols, METH_VARARGS, NULL}, {"mean_quarters", mean_quarters, METH_VARARGS, NULL},
     {"part_symbols", part_symbols, METH_VARARGS, NULL},   {"move_trits", move_trits, METH_VARARGS, NULL},
     {"shifted", shifted, METH_VARARGS, NULL},   {"deviations", deviations, METH_VARARGS, NULL},
+    {"shift_costs", shift_costs, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};

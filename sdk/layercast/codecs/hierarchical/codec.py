@@ -16,7 +16,7 @@ from layercast.codecs.hierarchical.digits import Digits
 from layercast.codecs.hierarchical.meter import Meter
 from layercast.codecs.hierarchical.model import Model
 from layercast.codecs.hierarchical.refine import Refiner
-from layercast.codecs.hierarchical.shifts import decoded, encoded, fitted
+from layercast.codecs.hierarchical.shifts import decoded, encoded
 from layercast.codecs.hierarchical.streams import StreamCoder, split
 from layercast.codecs.hierarchical.walk import STRIDE, Walk, layer_table
 from layercast.codecs.stages import StageClock
@@ -106,8 +106,8 @@ class HierarchicalCodec:
         layers = []
         while not walk.complete:
             shifts, before = None, []
-            if walk.at_first_class:
-                shifts = fitted(*walk.deviations(digits.trits(walk.plane)))
+            if walk.shifted:
+                shifts = walk.fitted(digits.present)
                 before = [encoded(shifts)]
                 clock.spent("choice")
             keys, tables = walk.keys(shifts)
@@ -180,9 +180,9 @@ class HierarchicalDecoder:
             raise CorruptError(f"more than {self._walk.layers} layers", hint="the frame is complete")
         self._clock.resume()
         shifts = None
-        if self._walk.at_first_class:
+        if self._walk.shifted:
             first, layer = split(layer, 2)
-            shifts = decoded(first, self._model.latents[2])
+            shifts = decoded(first, self._walk.shifted)
         keys, tables = self._walk.keys(shifts)
         symbols = self._streams.decode(layer, keys, tables)
         self._clock.spent("entropy")

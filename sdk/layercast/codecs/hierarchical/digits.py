@@ -8,6 +8,7 @@ was trained on the rate and has done it already. Weighing them against what is w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +41,12 @@ class Digits:
         """The last plane's trits, of all levels, flat; they may be changed until they are coded."""
         return self._planes[2]
 
-    def trits(self, plane: int) -> NDArray[np.int8]:
-        """Of plane 1 or 2, of all levels, flat."""
-        return self._planes[plane]
+    @property
+    def present(self) -> NDArray[Any]:
+        """Of the plane that the walk is in, of all levels, flat."""
+        return self._planes[self._walk.plane]
 
     def symbols(self) -> NDArray[np.int32]:
         """Symbols of the layer that the walk's `keys` has just described, (N,) int32."""
         walk = self._walk
-        return walk.symbols_of(self._planes[walk.plane])
+        return walk.symbols_of(self.present)

@@ -62,15 +62,80 @@ def row_keys_at(
     return new
 
 
-def shifted(centre: NDArray[np.uint8], shifts: NDArray[np.int16], threads: int = 1) -> NDArray[np.uint8]:
-    """Centre logits (N,) and what is added to each channel's, (C,), clipped to uint8."""
+def shifted(
+    values: NDArray[np.uint8], shifts: NDArray[np.int16], most: int, threads: int = 1
+) -> NDArray[np.uint8]:
+    """Values (N,), and what is added to each channel's, (C,), clipped to 0..most."""
     if _compiled:
-        out = np.empty(len(centre), np.uint8)
-        _compiled.shifted(centre, shifts, out, threads)
+        out = np.empty(len(values), np.uint8)
+        _compiled.shifted(values, shifts, out, most, threads)
         return out
-    moved = centre.reshape(-1, len(shifts)) + shifts
-    clipped: NDArray[np.uint8] = np.clip(moved, 0, 255).astype(np.uint8).ravel()
+    moved = values.reshape(-1, len(shifts)) + shifts
+    clipped: NDArray[np.uint8] = np.clip(moved, 0, most).astype(np.uint8).ravel()
     return clipped
+
+
+SCALES = 64
+"""Scale indices of plane 0."""
+
+FARTHEST = 4
+"""Shifts of a scale index that `shift_costs` weighs, up and down."""
+
+SHIFTS = 2 * FARTHEST + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the symbols of plane 0's table rows cost, int32: bits of each entry (entries,), in 1/256, the escape's last;
+    where each row's entries begin (rows + 1,), and its first symbol (rows,)."""
+
+    bits: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    first: NDArray[np.int32]
+
+
+def shift_costs(
+    values: NDArray[np.int16],
+    scale: NDArray[np.uint8],
+    offset: NDArray[np.uint8] | None,
+    part: Part,
+    costs: Costs,
+    every: int,
+    threads: int = 1,
+) -> NDArray[np.float64]:
+    """Bits of plane 0's symbols under scale indices that are shifted by -FARTHEST to FARTHEST, by channel, (width,
+    SHIFTS), in 1/256; of every so manieth position.
+
+    Args:
+        values: symbols of all channels, flat.
+        scale, offset: as `base_keys` gets them.
+        part: the channels that they are of.
+    """
+    begin, width, channels = part
+    offsets = len(costs.first) // SCALES
+    if _compiled:
+        sums = np.zeros(width * (SHIFTS + SCALES))
+        given = (b"" if offset is None else offset, costs.bits, costs.starts, costs.first)
+        _compiled.shift_costs(values, scale, *given, sums, begin, width, channels, every, threads)
+        told, quiet = np.split(sums, [width * SHIFTS])
+        rows = (np.arange(SCALES)[:, None] + np.arange(-FARTHEST, FARTHEST + 1)).clip(0, SCALES - 1) * offsets
+        nothing = costs.bits[costs.starts[rows] - costs.first[rows]]
+        found: NDArray[np.float64] = told.reshape(width, SHIFTS) + quiet.reshape(width, SCALES) @ nothing
+        return found
+    symbols = values.reshape(-1, channels)[::every, begin : begin + width].astype(np.int32)
+    at = scale.reshape(-1, width)[::every].astype(np.int32)
+    off = np.zeros_like(symbols)
+    if offset is not None:
+        signed = offset.reshape(len(values) // channels, -1)[::every].astype(np.int32) - ZERO
+        off[:, : signed.shape[1]] = signed
+    symbols, off = np.where(off < 0, -symbols, symbols), np.abs(off)
+    found = np.empty((width, SHIFTS))
+    for k in range(SHIFTS):
+        rows = np.clip(at + (k - FARTHEST), 0, SCALES - 1) * offsets + off
+        entry, size = symbols - costs.first[rows], costs.starts[rows + 1] - costs.starts[rows]
+        entry = np.where((entry < 0) | (entry >= size), size - 1, entry)
+        found[:, k] = costs.bits[costs.starts[rows] + entry].sum(0, np.float64)
+    return found
 
 
 def deviations(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR, Ranked
+from layercast.codecs.hierarchical.kernels import KEYS, ROW_MIRROR, Costs, Ranked
 from layercast.codecs.hierarchical.streams import VERSION as STREAMS_VERSION
 from layercast.entropy import VERSION as ENTROPY_VERSION
 from layercast.entropy import CdfTables
@@ -113,6 +113,7 @@ class Model:
         self.rankings = tuple(Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"]) for p in (1, 2))
         self.surprise = surprises(self.trit_tables)
         self.chances = chances(self.trit_tables)
+        self.base_costs = base_costs(self.base_tables)
         self._scales = self.files.arrays("transforms.npz")
         self.filter_energy: NDArray[np.float32] = self._scales["filter_energy"]
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION, STREAMS_VERSION]))
@@ -243,6 +244,17 @@ def chances(tables: CdfTables) -> NDArray[np.uint64]:
     for start in (0, ROW_MIRROR):
         found[start : start + len(tables)] = other + (other * (65536 - other) // 65536 << np.uint64(24))
     return found
+
+
+ESCAPE_BITS = 12
+"""About what telling an escaped symbol costs beside the escape."""
+
+
+def base_costs(tables: CdfTables) -> Costs:
+    """What plane 0's symbols cost."""
+    bits = 16 - np.log2(tables.frequencies)
+    bits[tables.starts[1:] - 1] += ESCAPE_BITS * tables.escaped
+    return Costs(np.rint(256 * bits).astype(np.int32), tables.starts.astype(np.int32), tables.offsets)
 
 
 def known_answer(model: Model) -> str:

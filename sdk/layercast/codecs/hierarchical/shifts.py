@@ -1,12 +1,14 @@
-"""What a frame says of its own picture: how much likelier zeros are in each channel than the prior expects.
+"""What a frame says of its own picture: how each channel differs from what the prior expects.
 
 The prior has been trained on pictures in general. In any one of them some channels hold more than it expects, others
-less, nearly everywhere; a number for each channel and plane says so, and costs less than it saves. It is added to the
-centre logits of stride 8's trits, in whole quarters, which are table rows: both ends go on in integers.
+less, nearly everywhere; a number for each channel says so, and costs less than it saves. In planes 1 and 2 it is added
+to the centre logits of stride 8's trits, in whole quarters, which are table rows; in plane 0 to scale indices. Both
+ends go on in integers.
 
-An encoder takes the shift under which as many zeros are expected as there are. Their log odds move by it, but where the
-prior is almost sure of zeros it is the others' number that matters, so the step is that of their logarithm: a step of
-Newton's alone goes several times too far where there are three times as many as expected.
+An encoder takes the shift of plane 0 under which its symbols cost least, and of the others that under which as many
+zeros are expected as there are. Their log odds move by it, but where the prior is almost sure of zeros it is the
+others' number that matters, so the step is that of their logarithm: a step of Newton's alone goes several times too far
+where there are three times as many as expected.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from layercast.entropy import CdfTables, SymbolDecoder, SymbolEncoder
 
 LIMIT = 8
-"""Largest |shift|, in quarters."""
+"""Largest |shift|, in quarters or scale indices."""
 
 QUARTER = 4
 """Units of a logit, which is in 1/16."""
@@ -27,6 +29,9 @@ ZEROS = (32768, 45875, 55706, 62259)
 
 KIND = len(ZEROS)
 """Row of the table that the choice is coded with."""
+
+USUAL = 1
+"""The table whose costs plane 0's shifts are weighed with."""
 
 DOUBT = 2.0
 """Symbols that are taken for both expected and found: few say little."""
@@ -56,6 +61,18 @@ TABLES = _tables()
 
 _BITS = -np.log2(TABLES.frequencies[: KIND * (2 * LIMIT + 1)].reshape(KIND, -1) / 65536)
 """(KIND, 2 LIMIT + 1) of each shift in each table that may be chosen."""
+
+
+def cheapest(costs: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Shifts of plane 0's channels, (C,), from what their symbols cost under each, (C, shifts), the middle one 0; all 0
+    where they would not save what they cost."""
+    reach = costs.shape[1] // 2
+    steps = np.arange(-reach, reach + 1)
+    chosen: NDArray[np.int8] = steps[(costs + _BITS[USUAL, steps + LIMIT]).argmin(1)].astype(np.int8)
+    saved = costs[:, reach] - costs[np.arange(len(costs)), chosen + reach]
+    if saved.sum() < _costs(chosen).min():
+        chosen[:] = 0
+    return chosen
 
 
 def fitted(

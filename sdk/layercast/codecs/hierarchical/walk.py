@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import ROW_MIRROR, ZERO, Ranked
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR, SCALES, ZERO, Ranked
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
-from layercast.codecs.hierarchical.shifts import QUARTER
+from layercast.codecs.hierarchical.shifts import QUARTER, cheapest, fitted
 from layercast.codecs.stages import StageClock
 from layercast.entropy import CdfTables
 
@@ -41,6 +41,9 @@ STRIDE = 32
 """Pictures are padded to multiples of this by repeating their last row and column."""
 
 STEPS = (9, 3, 1)
+
+SAMPLED_FROM = 1 << 16
+"""Symbols of a layer of plane 0 from which every second position says enough for its shifts."""
 
 OFFSETS = 16
 """Rows of plane 0's tables for each scale index: by the magnitude of the distribution's offset from 0."""
@@ -100,17 +103,21 @@ class Walk:
         self.chosen_keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._networks = 0  # of the present plane that have run, of coarse and fine
         self._open = False
+        # What a network has told of the layer that shifts are of, scale indices and offsets in plane 0, else centre and
+        # tilt logits of stride 8; which layer that is; and its shifts.
+        self._told: tuple[NDArray[np.uint8], NDArray[np.uint8] | None] = self.scale, None
+        self._teller = -1
+        self._shifts: NDArray[np.int8] = np.zeros(0, np.int8)
         self._context: dict[str, NDArray[Any]] = {}
         # Of the present plane, from plane 1 on: row keys as far as networks have told them, trits until it is complete,
-        # classes of worth and surprises of stride 8, centre logits of the coarse and the fine part, what the fine
-        # network has told of stride 8 and how that was shifted, and what it needs of the planes before.
+        # classes of worth and surprises of stride 8, centre logits of the coarse and the fine part, and what the fine
+        # network needs of the planes before.
         self._keys: NDArray[np.int16] = np.zeros(0, np.int16)
         self._trits: NDArray[np.int8] = np.zeros(0, np.int8)
         self._classes: list[Ranked] = []
         self._surprise: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._centre: tuple[NDArray[np.uint8], NDArray[np.uint8]] = self._surprise, self._surprise
-        self._told: tuple[NDArray[np.uint8], NDArray[np.uint8]] = self._surprise, self._surprise
-        self._shifts: NDArray[np.int8] | None = None
+        self._ranked = 0  # the last plane whose classes are known
         self._before: dict[str, NDArray[np.uint8]] = {}
 
     def levels(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
@@ -134,42 +141,49 @@ class Walk:
         """Row keys of the next layer's symbols, in coding order, and the tables that they count in.
 
         Args:
-            shifts: (channels,) of stride 8, see `shifts.py`, where `at_first_class`.
+            shifts: (`shifted`,) of its channels, see `shifts.py`; None: all 0.
         """
         plane, number = self._steps[self.layer]
-        shifted = shifts is not None and self._shifts is not None and not np.array_equal(shifts, self._shifts)
-        if not self._open or shifted:
+        if not self._open or (shifts is not None and not np.array_equal(shifts, self._shifts)):
+            self._tell()
+            self._shifts = np.zeros(self.shifted, np.int8) if shifts is None else shifts
             if plane == 0:
                 self._enter_part(number)
             else:
-                self._run_networks(plane, number)
                 if number == 1:
-                    self._rank(shifts)
+                    self._rank()
                 self._choose(number)
             self._open = True
         self._clock.spent("prior")
         return self.chosen_keys, self.model.trit_tables if plane else self.model.base_tables
 
-    def deviations(
-        self, trits: NDArray[np.int8]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Where `at_first_class`, of each of stride 8's channels, (C,): how many of the plane's trits, flat, are not 0,
-        how many are expected not to be, and the variance of that; from every second position."""
-        self._run_networks(*self._steps[self.layer])
+    @property
+    def shifted(self) -> int:
+        """Channels of the next layer that it begins with shifts of: a layer of plane 0, or a plane's first class."""
+        plane, number = (0, 0) if self.complete else self._steps[self.layer]
+        if self.complete or (plane and number != 1):
+            return 0
+        return self.model.latents[2] if plane else self._channels(number)[1][1]
+
+    def fitted(self, digits: NDArray[Any]) -> NDArray[np.int8]:
+        """The next layer's shifts that suit what an encoder has; digits: of its plane, flat."""
+        self._tell()
         self._clock.spent("prior")
-        logits, trits = self._told, self.level(trits, 2)
-        tables = self.model.key_table, self.model.chances
-        return kernels.deviations(logits, *tables, trits, self.model.latents[2], self.threads)
+        plane, number = self._steps[self.layer]
+        (first, second), model = self._told, self.model
+        if plane == 0:
+            level, channels = self._channels(number)
+            every = 1 + (len(first) >= SAMPLED_FROM)
+            given = self.level(digits, level), first, second, channels, model.base_costs
+            return cheapest(kernels.shift_costs(*given, every, self.threads) * (every / 256))
+        assert second is not None
+        tables = model.key_table, model.chances, self.level(digits, 2), model.latents[2]
+        return fitted(*kernels.deviations((first, second), *tables, self.threads))
 
     def rows(self) -> tuple[NDArray[np.int16], CdfTables]:
         """`keys` as table rows."""
         keys, tables = self.keys()
         return keys & (ROW_MIRROR - 1), tables
-
-    @property
-    def at_first_class(self) -> bool:
-        """Whether the next layer is the first of stride 8's in plane 1 or 2."""
-        return not self.complete and self._steps[self.layer] in ((1, 1), (2, 1))
 
     @property
     def at_last_classes(self) -> bool:
@@ -251,18 +265,25 @@ class Walk:
         if not self.complete:
             plane, number = self._steps[self.layer]
             if plane and number < 2:
-                self._run_networks(plane, number)
-                if number and (self._shifts is None or self._shifts.any()):
-                    self._rank(None)  # what has come says nothing of shifts
-                    self._open = False
+                self._tell()
+                if number and (self._ranked != plane or self._shifts.any()):
+                    self._shifts, self._open = np.zeros(self.shifted, np.int8), False
+                    self._rank()  # what has come says nothing of shifts
 
-    def _enter_part(self, part: int) -> None:
-        level, channels = self._channels(part)
-        scales = self.level(self.scale, level), channels, OFFSETS, self.threads
+    def _tell(self) -> None:
+        """Run what has to say something of the next layer, unless it has."""
+        if self._teller != self.layer:
+            plane, number = self._steps[self.layer]
+            if plane:
+                self._run_networks(plane, number)
+            else:
+                self._told = self._tell_part(number)
+            self._teller = self.layer
+
+    def _tell_part(self, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Scale indices and offsets of one of plane 0's layers, flat."""
         if part == 0:
-            top = np.tile(self.model.top_scale[self.quality], math.prod(self.grid))
-            self.chosen_keys = kernels.base_keys(top, None, *scales)
-            return
+            return np.tile(self.model.top_scale[self.quality], math.prod(self.grid)), None
         level, channels = self._channels(part - 1)
         values = self.level(self.value, level)
         if part == 1:
@@ -277,9 +298,17 @@ class Walk:
                 out = self.model.prior(name, self.quality, x8=self._context["x8n"], c8=known)
         stride = "16" if part == 1 else "8"
         scale, offset = out.pop(f"scale{stride}"), out.pop(f"offset{stride}", None)
-        flat = None if offset is None else offset.ravel()
-        self.chosen_keys = kernels.base_keys(scale.ravel(), flat, *scales)
         self._context |= out
+        return scale.ravel(), None if offset is None else offset.ravel()
+
+    def _enter_part(self, part: int) -> None:
+        """Row keys of one of plane 0's layers, with scales shifted by channel."""
+        level, channels = self._channels(part)
+        (scale, offset), shifts = self._told, self._shifts
+        if shifts.any():
+            scale = kernels.shifted(scale, shifts.astype(np.int16), SCALES - 1, self.threads)
+        scales = self.level(self.scale, level), channels, OFFSETS, self.threads
+        self.chosen_keys = kernels.base_keys(scale, offset, *scales)
 
     def _run_networks(self, plane: int, number: int) -> None:
         """Run what is needed before layer `number` of a plane and has not run."""
@@ -349,7 +378,6 @@ class Walk:
         self._before["x16"] = out["y16"]
         self.plane, self._networks = plane, 1
         self._trits = np.zeros(len(self.value), np.int8)
-        self._shifts = None
         self._keys = kernels.row_keys(out["centre"], out["tilt"], self.model.key_table)
         self._centre = out["centre"], out["centre"][:0]
 
@@ -361,13 +389,14 @@ class Walk:
         self._context, self._networks = out, 2
         self._told = out["centre8"].ravel(), out["tilt8"].ravel()
 
-    def _rank(self, shifts: NDArray[np.int8] | None) -> None:
+    def _rank(self) -> None:
         """Stride 8's classes of worth in the present plane, with centre logits shifted by channel."""
         centre, tilt = self._told
-        self._shifts = np.zeros(self.model.latents[2], np.int8) if shifts is None else shifts
+        assert tilt is not None
         if self._shifts.any():
-            centre = kernels.shifted(centre, self._shifts * np.int16(QUARTER), self.threads)
+            centre = kernels.shifted(centre, self._shifts * np.int16(QUARTER), 255, self.threads)
         self._context["centre8"] = centre.reshape(self.shapes[2])
+        self._ranked = self.plane
         ranking, count = self.model.rankings[self.plane - 1], self.model.classes[self.plane - 1]
         tables = self.model.key_table, self.model.trit_energy
         keys = np.empty(len(self.value), np.int16)
