@@ -250,7 +250,7 @@ def test_shifts_of_a_layer_that_is_damaged_are_forgotten(
         decoder.push(layer)
         other.push(layer)
     before = other.picture()
-    shifts = encoded(np.full(codec.model.latents[2], -8, np.int8))
+    shifts = encoded(np.full(codec.model.latents[2], -7, np.int8))
     with pytest.raises(CorruptError):
         decoder.push(join([shifts, b"\xff" * 9]))
     np.testing.assert_array_equal(decoder.picture(), before)

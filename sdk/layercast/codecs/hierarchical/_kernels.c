@@ -131,8 +131,13 @@ static int sum_chunks(Loop *loop, int some, const Py_buffer *to, int threads)
     Py_BEGIN_ALLOW_THREADS
     in_chunks(loop, threads);
     Py_END_ALLOW_THREADS
-    for (Py_ssize_t i = 0; i < chunks * some * channels; i++)
-        ((double *)to[i / channels % some].buf)[i % channels] += loop->sums[i];
+    const double *from = loop->sums;
+    for (Py_ssize_t chunk = 0; chunk < chunks; chunk++)
+        for (int k = 0; k < some; k++, from += channels) {
+            double *sums = to[k].buf;
+            for (Py_ssize_t c = 0; c < channels; c++)
+                sums[c] += from[c];
+        }
     free(loop->sums);
     return 1;
 }
@@ -301,6 +306,7 @@ static PyObject *deviations(PyObject *self, PyObject *args)
 #define FARTHEST 4 /* shifts of a scale index that are weighed, up and down */
 #define SHIFTS (2 * FARTHEST + 1)
 #define SCALES 64
+#define SILENT 2 /* scale indices below this, however shifted, expect so little that zeros are free: most symbols */
 
 /* What plane 0's symbols cost under shifted scales, by channel: SHIFTS sums, and how often each scale index stands where
 nothing is coded and nothing expected, which is nearly everywhere and counted only. */
@@ -323,7 +329,8 @@ static int some_shift_costs(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
             if (at >= SCALES)
                 return 0;
             if (!value && !off) {
-                quiet[c * SCALES + at]++;
+                if (at >= SILENT)
+                    quiet[c * SCALES + at]++;
                 continue;
             }
             if (off < 0)

@@ -83,6 +83,9 @@ FARTHEST = 4
 
 SHIFTS = 2 * FARTHEST + 1
 
+SILENT = 2
+"""Zeros of scale indices below this, where no offset is, count for nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -134,7 +137,8 @@ def shift_costs(
         rows = np.clip(at + (k - FARTHEST), 0, SCALES - 1) * offsets + off
         entry, size = symbols - costs.first[rows], costs.starts[rows + 1] - costs.starts[rows]
         entry = np.where((entry < 0) | (entry >= size), size - 1, entry)
-        found[:, k] = costs.bits[costs.starts[rows] + entry].sum(0, np.float64)
+        bits = costs.bits[costs.starts[rows] + entry] * ((at >= SILENT) | (symbols != 0) | (off != 0))
+        found[:, k] = bits.sum(0, np.float64)
     return found
 
 

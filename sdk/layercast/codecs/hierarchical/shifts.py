@@ -16,10 +16,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from layercast.entropy import CdfTables, SymbolDecoder, SymbolEncoder
+from layercast.entropy import CdfTables, SymbolDecoder, encode_symbols
 
-LIMIT = 8
-"""Largest |shift|, in quarters or scale indices."""
+LIMIT = 7
+"""Largest |shift|, in quarters or scale indices: few enough that the entropy coder need not sort them."""
 
 QUARTER = 4
 """Units of a logit, which is in 1/16."""
@@ -105,10 +105,10 @@ def encoded(shifts: NDArray[np.int8]) -> bytes:
     if not shifts.any():
         return b""
     kind = int(_costs(shifts).argmin())
-    encoder = SymbolEncoder()
-    encoder.push(np.array([kind], np.int32), np.array([KIND]), TABLES)
-    encoder.push(shifts.astype(np.int32), np.full(len(shifts), kind), TABLES)
-    return encoder.finish()
+    symbols = np.concatenate([[kind], shifts]).astype(np.int32)
+    rows = np.full(len(symbols), kind)
+    rows[0] = KIND
+    return encode_symbols(symbols, rows, TABLES)
 
 
 def decoded(data: bytes, channels: int) -> NDArray[np.int8]:

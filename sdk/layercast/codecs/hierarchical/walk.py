@@ -42,8 +42,9 @@ STRIDE = 32
 
 STEPS = (9, 3, 1)
 
-SAMPLED_FROM = 1 << 16
-"""Symbols of a layer of plane 0 from which every second position says enough for its shifts."""
+SAMPLED = 1 << 15
+"""So many symbols of a layer of plane 0 say enough for its shifts: of more, every second position, or fourth, is looked
+at."""
 
 OFFSETS = 16
 """Rows of plane 0's tables for each scale index: by the magnitude of the distribution's offset from 0."""
@@ -173,7 +174,7 @@ class Walk:
         (first, second), model = self._told, self.model
         if plane == 0:
             level, channels = self._channels(number)
-            every = 1 + (len(first) >= SAMPLED_FROM)
+            every = 1 if len(first) < 2 * SAMPLED else 2 if len(first) < 4 * SAMPLED else 4
             given = self.level(digits, level), first, second, channels, model.base_costs
             return cheapest(kernels.shift_costs(*given, every, self.threads) * (every / 256))
         assert second is not None
