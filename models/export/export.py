@@ -196,7 +196,7 @@ class Counts:
         walk = Walk(codec.model, grid_of(info), info.quality_index)
         digits = Digits(walk, codec.analyse(image, info))
         while not walk.complete:
-            rows, _ = walk.rows()
+            rows, _ = walk.rows(walk.fitted(digits.present) if walk.shifted else None)
             symbols = digits.symbols()
             if walk.layer < walk.parts:
                 pairs, n = np.unique(np.stack([rows.astype(np.int64), symbols]), axis=1, return_counts=True)

@@ -181,9 +181,9 @@ class Walk:
         tables = model.key_table, model.chances, self.level(digits, 2), model.latents[2]
         return fitted(*kernels.deviations((first, second), *tables, self.threads))
 
-    def rows(self) -> tuple[NDArray[np.int16], CdfTables]:
+    def rows(self, shifts: NDArray[np.int8] | None = None) -> tuple[NDArray[np.int16], CdfTables]:
         """`keys` as table rows."""
-        keys, tables = self.keys()
+        keys, tables = self.keys(shifts)
         return keys & (ROW_MIRROR - 1), tables
 
     @property
