@@ -10,10 +10,12 @@ from setuptools import Extension, setup
 
 FLAGS = ["-std=c11", "-O3"] if os.name == "posix" else ["/std:c11", "/experimental:c11atomics"]
 
+SHARED = Path("sdk/layercast/native")
+
 
 def extension(source: Path) -> Extension:
     name = ".".join(source.relative_to("sdk").with_suffix("").parts)
-    headers = sorted(map(str, source.parent.glob("**/*.h")))
+    headers = sorted({*map(str, source.parent.glob("**/*.h")), *map(str, SHARED.glob("*.h"))})
     return Extension(name, [str(source)], depends=headers, extra_compile_args=FLAGS, optional=True)
 
 
