@@ -183,6 +183,7 @@ class HierarchicalDecoder:
         if self._walk.shifted:
             first, layer = split(layer, 2)
             shifts = decoded(first, self._walk.shifted)
+            self._clock.spent("entropy")
         keys, tables = self._walk.keys(shifts)
         symbols = self._streams.decode(layer, keys, tables)
         self._clock.spent("entropy")
