@@ -85,10 +85,11 @@ def shift_costs(
 
 
 def base_keys(
-    scale: np.ndarray, offset: np.ndarray | None, part: kernels.Part, threads: int = 1
+    scale: np.ndarray, offset: np.ndarray | None, part: kernels.Part, threads: int = 1, shift: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     scales = np.full(len(scale) // part[1] * part[2], 77, np.uint8)
-    return kernels.base_keys(scale, offset, scales, part, 16, threads), scales
+    shifts = np.arange(part[1], dtype=np.int8) + np.int8(shift)
+    return kernels.base_keys(scale % 64, offset, shifts, scales, part, 16, threads), scales
 
 
 def digits(latents: np.ndarray, limit: int, threads: int = 1) -> kernels.Digits:
@@ -140,6 +141,7 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         *(np.round(x, 3) for x in kernels.squares(i["latents"][:996], 6, 9)),
         *kernels.contexts(i["table"] * np.int16(15) - np.int16(15000), 8, 5, 7).values(),
         *kernels.contexts(np.arange(-40, 41, dtype=np.int16), 81, 81, 81).values(),
+        *kernels.contexts(np.arange(-40, 41, dtype=np.int16), 81, 80, 9, counted=False).values(),
         trits,
         surprise,
         kernels.shifted(i["centre"], np.array([-300, -7, 0, 9, 250, 1], np.int16), 200),
@@ -148,6 +150,7 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         shift_costs(i, i["tilt"][: N // C] % np.uint8(31) + np.uint8(113), (1, 4, C)),
         *deviations(i),
         *base_keys(i["centre"], None, (0, C, C)),
+        *base_keys(i["centre"], None, (0, C, C), 1, -9),
         *base_keys(i["centre"], i["tilt"][: N // C * 2], (0, C, C)),
         *base_keys(i["centre"], i["tilt"][: N // C], (3, C, C + 5)),
         *base_keys(i["centre"][:0], i["tilt"][:0], (0, C, C)),
@@ -314,7 +317,8 @@ def test_no_index_leaves_its_array() -> None:
         lambda: base_keys(i["centre"], i["tilt"][:7], (0, C, C)),
         lambda: base_keys(i["centre"], None, (1, C, C)),
         lambda: base_keys(i["centre"], None, (-1, C, C)),
-        lambda: kernels.base_keys(i["centre"], None, i["tilt"][1:], (0, C, C), 16),
+        lambda: kernels.base_keys(i["centre"], None, np.zeros(C, np.int8), i["tilt"][1:], (0, C, C), 16),
+        lambda: kernels.base_keys(i["centre"], None, np.zeros(C + 1, np.int8), i["tilt"], (0, C, C), 16),
         lambda: kernels.mean_quarters(i["values"], i["values"][1:], 3),
         lambda: kernels.mean_quarters(i["values"], i["values"], 10),
         lambda: kernels.part_symbols(i["values"], i["keys"], (0, C + 1, C)),

@@ -131,8 +131,8 @@ def test_plane_0_is_coded_with_the_distribution_that_it_was_trained_with() -> No
     x = rng.integers(0, 256, (1, 8, 8, 16)).astype(np.uint8)
     exported = evaluate(g.model(), {"x8": x})
     scales = exported["scale8"]
-    part, placed = (0, 7, 7), np.zeros(scales.size, np.uint8)
-    flat = base_keys(scales.ravel(), exported["offset8"].ravel(), placed, part, OFFSETS)
+    part, shifts, placed = (0, 7, 7), np.zeros(7, np.int8), np.zeros(scales.size, np.uint8)
+    flat = base_keys(scales.ravel(), exported["offset8"].ravel(), shifts, placed, part, OFFSETS)
     keys = flat.reshape(scales.shape)
     assert (keys[..., :4] >= ROW_MIRROR).any()
     assert (keys[..., 4:] % OFFSETS == 0).all()

@@ -731,7 +731,8 @@ EACH_PROCESSOR static int some_contexts(const Loop *loop, Py_ssize_t begin, Py_s
     const int16_t *values = (const int16_t *)b[0].buf + begin * channels;
     uint8_t *known = (uint8_t *)b[1].buf + begin * is_signed, *size = (uint8_t *)b[2].buf + begin * sized;
     uint8_t *few = (uint8_t *)b[3].buf + begin * channels, *sign = (uint8_t *)b[4].buf + begin * channels;
-    count_signs(values, few, sign, (end - begin) * channels);
+    if (b[3].len)
+        count_signs(values, few, sign, (end - begin) * channels);
     for (Py_ssize_t p = begin; p < end; p++, values += channels, known += is_signed, size += sized) {
         quarter(values, known, is_signed);
         measure(values, size, sized);
@@ -749,7 +750,8 @@ static PyObject *contexts(PyObject *self, PyObject *args)
         return NULL;
     const Py_ssize_t n = b[0].len / 2, positions = of[0] > 0 ? n / of[0] : 0;
     const int inside = of[0] > 0 && n % of[0] == 0 && of[1] >= 0 && of[1] <= of[0] && of[2] >= 0 && of[2] <= of[0];
-    int checked = fits(&b[0], n, 2, "values") && fits(&b[3], n, 1, "few") && fits(&b[4], n, 1, "sign");
+    const Py_ssize_t counted = b[3].len ? n : 0; /* where they are wanted */
+    int checked = fits(&b[0], n, 2, "values") && fits(&b[3], counted, 1, "few") && fits(&b[4], counted, 1, "sign");
     if (inside)
         checked = checked && fits(&b[1], positions * of[1], 1, "known") && fits(&b[2], positions * of[2], 1, "size");
     if (checked && inside) {
@@ -1098,12 +1100,15 @@ static int some_base_keys(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
     const int rows = loop->number;
     const uint8_t *restrict scale = (const uint8_t *)loop->b[0].buf + begin * width;
     const uint8_t *restrict offset = (const uint8_t *)loop->b[1].buf + begin * some;
+    const int16_t *restrict shifts = loop->b[4].buf;
     uint8_t *restrict scales = (uint8_t *)loop->b[2].buf + begin * channels + from;
     int16_t *restrict out = (int16_t *)loop->b[3].buf + begin * width;
     for (Py_ssize_t p = begin; p < end; p++, scale += width, offset += some, scales += channels, out += width) {
         for (Py_ssize_t c = 0; c < width; c++) {
-            out[c] = (int16_t)(scale[c] * rows);
-            scales[c] = scale[c];
+            const int16_t moved = (int16_t)(scale[c] + shifts[c]);
+            const int16_t at = moved < 0 ? 0 : moved < SCALES ? moved : SCALES - 1;
+            out[c] = (int16_t)(at * rows);
+            scales[c] = (uint8_t)at;
         }
         for (Py_ssize_t c = 0; c < some; c++) {
             const int x = offset[c] - ZERO;
@@ -1115,14 +1120,15 @@ static int some_base_keys(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
 
 static PyObject *base_keys(PyObject *self, PyObject *args)
 {
-    Py_buffer b[4];
+    Py_buffer b[5];
     int begin, width, channels, rows, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*w*w*iiiii", &b[0], &b[1], &b[2], &b[3], &begin, &width, &channels, &rows, &threads))
+    if (!PyArg_ParseTuple(args, "y*y*w*w*y*iiiii", &b[0], &b[1], &b[2], &b[3], &b[4], &begin, &width, &channels, &rows, &threads))
         return NULL;
     const Py_ssize_t n = b[0].len, positions = width > 0 ? n / width : 0, some = positions ? b[1].len / positions : 0;
     const int inside = is_part(begin, width, channels, n) && some <= width;
     const int checked = fits(&b[1], positions * some, 1, "offset") && fits(&b[3], n, 2, "out") &&
+                        fits(&b[4], width, 2, "shifts") &&
                         (!inside || fits(&b[2], positions * channels, 1, "scales"));
     if (checked && inside) {
         Loop loop = {.some = some_base_keys, .n = positions, .chunk = CHUNK / width + 1, .b = b, .number = rows};
@@ -1131,7 +1137,7 @@ static PyObject *base_keys(PyObject *self, PyObject *args)
         in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
-    return finish(b, 4, checked, inside);
+    return finish(b, 5, checked, inside);
 }
 
 static PyObject *part_symbols(PyObject *self, PyObject *args)

@@ -238,12 +238,13 @@ def rank(
 
 
 def contexts(
-    values: NDArray[np.int16], channels: int, signed: int, sized: int, threads: int = 1
+    values: NDArray[np.int16], channels: int, signed: int, sized: int, threads: int = 1, counted: bool = True
 ) -> dict[str, NDArray[np.uint8]]:
     """Values (N,) in the present plane's steps as the networks see them.
 
     Args:
         channels: of a position; signed, sized: the first ones, of which `c` and `s` are wanted.
+        counted: whether `u` and `g` are.
 
     Returns:
         c (N / channels * signed,): quarters of a step, clipped at 32 steps, and 128; s (N / channels * sized,): 8
@@ -251,18 +252,21 @@ def contexts(
     """
     if _compiled:
         positions = len(values) // channels
-        sizes = {"c": positions * signed, "s": positions * sized, "u": len(values), "g": len(values)}
+        rest = len(values) if counted else 0
+        sizes = {"c": positions * signed, "s": positions * sized, "u": rest, "g": rest}
         out = {name: np.empty(size, np.uint8) for name, size in sizes.items()}
         _compiled.contexts(values, channels, signed, sized, *out.values(), threads)
-        return out
+        return out if counted else {name: out[name] for name in "cs"}
     by_position = values.reshape(-1, channels)
     size = np.abs(np.clip(values, -15, 15)).astype(np.uint8)
-    return {
+    found = {
         "c": context_quarters(by_position[:, :signed]).ravel(),
         "s": (size.reshape(-1, channels)[:, :sized] * np.uint8(8) + np.uint8(ZERO)).ravel(),
-        "u": np.minimum(size, 2),
-        "g": (np.clip(values, -1, 1) + np.int16(1)).astype(np.uint8),
     }
+    if counted:
+        found["u"] = np.minimum(size, 2)
+        found["g"] = (np.clip(values, -1, 1) + np.int16(1)).astype(np.uint8)
+    return found
 
 
 def context_quarters(values: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -436,6 +440,7 @@ def mirror(symbols: NDArray[np.int32], keys: NDArray[np.int16]) -> NDArray[np.in
 def base_keys(
     scale: NDArray[np.uint8],
     offset: NDArray[np.uint8] | None,
+    shifts: NDArray[np.int8],
     scales: NDArray[np.uint8],
     part: Part,
     rows: int,
@@ -444,8 +449,9 @@ def base_keys(
     """Row keys of plane 0's symbols, (N,).
 
     Args:
-        scale: (N,) scale indices, which also go to their places.
+        scale: (N,) scale indices, which also go to their places, shifted.
         offset: of each position's first channels as the networks give them, flat; the others have none.
+        shifts: (width,) what is added to each channel's scale indices.
         scales: places, of all channels, flat.
         part: the channels that the symbols are of.
         rows: of each scale index.
@@ -453,9 +459,10 @@ def base_keys(
     begin, width, channels = part
     if _compiled:
         out = np.empty(len(scale), np.int16)
-        offsets = b"" if offset is None else offset
-        _compiled.base_keys(scale, offsets, scales, out, begin, width, channels, rows, threads)
+        given = (b"" if offset is None else offset, scales, out, shifts.astype(np.int16))
+        _compiled.base_keys(scale, *given, begin, width, channels, rows, threads)
         return out
+    scale = shifted(scale, shifts.astype(np.int16), SCALES - 1)
     scales.reshape(-1, channels)[:, begin : begin + width] = scale.reshape(-1, width)
     keys: NDArray[np.int16] = np.multiply(scale, rows, dtype=np.int16)
     if offset is not None and len(keys):

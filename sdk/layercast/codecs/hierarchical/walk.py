@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from layercast.codecs.base import LayerInfo
 from layercast.codecs.hierarchical import kernels
-from layercast.codecs.hierarchical.kernels import ROW_MIRROR, SCALES, ZERO, Ranked
+from layercast.codecs.hierarchical.kernels import ROW_MIRROR, ZERO, Ranked
 from layercast.codecs.hierarchical.model import GROUP_LETTERS, Model
 from layercast.codecs.hierarchical.shifts import QUARTER, cheapest, fitted
 from layercast.codecs.stages import StageClock
@@ -305,11 +305,8 @@ class Walk:
     def _enter_part(self, part: int) -> None:
         """Row keys of one of plane 0's layers, with scales shifted by channel."""
         level, channels = self._channels(part)
-        (scale, offset), shifts = self._told, self._shifts
-        if shifts.any():
-            scale = kernels.shifted(scale, shifts.astype(np.int16), SCALES - 1, self.threads)
-        scales = self.level(self.scale, level), channels, OFFSETS, self.threads
-        self.chosen_keys = kernels.base_keys(scale, offset, *scales)
+        scales = self.level(self.scale, level), channels
+        self.chosen_keys = kernels.base_keys(*self._told, self._shifts, *scales, OFFSETS, self.threads)
 
     def _run_networks(self, plane: int, number: int) -> None:
         """Run what is needed before layer `number` of a plane and has not run."""
@@ -336,13 +333,16 @@ class Walk:
             keys = self._keys[self._begin :]
             self.chosen_keys = kernels.row_keys_at(self._places, *logits, keys, self.threads)
 
-    def _known(self, part: slice, steps: int, sized: int = 0) -> dict[str, NDArray[np.uint8]]:
+    def _known(
+        self, part: slice, steps: int, sized: int = 0, counted: bool = True
+    ) -> dict[str, NDArray[np.uint8]]:
         """What is known of a part of the symbols, as the networks see it, by input and level.
 
         Args:
             part: `_coarse` or `_fine`.
             steps: how many of the values' steps make one of plane 0's.
             sized: channels of `_fine` whose magnitudes are wanted.
+            counted: whether `u` and `g` are, see `kernels.contexts`.
         """
         value = self.value[part]
         if len(self._trits):
@@ -353,19 +353,19 @@ class Walk:
             return self._named(
                 kernels.contexts(value, channels, self.model.signed, sized, self.threads), part
             )
-        flats = kernels.contexts(value, len(value), len(value), len(value))
+        flats = kernels.contexts(value, len(value), len(value), len(value), counted=counted)
         top = slice(0, self.bounds[1])
         flats["c"][top] = kernels.mean_quarters(value[top], self.mean, steps)
         return self._named(flats, part)
 
     def _named(self, flats: dict[str, NDArray[np.uint8]], part: slice) -> dict[str, NDArray[np.uint8]]:
         """Flat arrays over a part of the symbols by name, as (1, H, W, C) by name and level."""
-        if part.start == 0:
-            pairs = [(name, ["32", "16"], self.levels(flat)) for name, flat in flats.items()]
-        else:
+        if part.start:
             shape = *self.shapes[2][:3], -1
-            pairs = [(name, ["8"], [flat.reshape(shape)]) for name, flat in flats.items()]
-        return {f"{n}{level}": x for n, names, xs in pairs for level, x in zip(names, xs, strict=True)}
+            return {f"{name}8": flat.reshape(shape) for name, flat in flats.items()}
+        end, (top, middle, _) = self.bounds[1], self.shapes
+        found = {f"{name}32": flat[:end].reshape(top) for name, flat in flats.items()}
+        return found | {f"{name}16": flat[end:].reshape(middle) for name, flat in flats.items()}
 
     def _enter_plane(self, plane: int) -> None:
         """Distributions of strides 32 and 16 in a plane."""
@@ -385,7 +385,7 @@ class Walk:
     def _enter_fine(self) -> None:
         """Distributions of stride 8 in the present plane, before they are shifted."""
         plane, before = self.plane, self._before
-        now = {n: x for n, x in self._known(self._coarse, 3**plane).items() if n[0] in "cs"}
+        now = self._known(self._coarse, 3**plane, counted=False)
         out = self.model.prior(f"fine{plane}", self.quality, **before, **now)
         self._context, self._networks = out, 2
         self._told = out["centre8"].ravel(), out["tilt8"].ravel()
