@@ -237,6 +237,8 @@ def many(threads: int) -> list[np.ndarray]:
         *(trits, settled, surprise, summed, kernels.scaled(values, 9, threads)),
         kernels.row_keys_at(at, *logits, all_keys, threads),
         all_keys,
+        kernels.row_keys(*logits, threads),
+        kernels.part_quarters(values, (3, 4, 12), threads),
         *kernels.contexts(values, 12, 5, 7, threads).values(),
         *digits(latents, 50, threads),
         *kernels.squares(latents, 12, 9, threads),

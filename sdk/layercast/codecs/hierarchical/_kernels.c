@@ -155,22 +155,29 @@ static PyObject *finish(Py_buffer *buffers, int n, int checked, int inside)
     Py_RETURN_NONE;
 }
 
+static int some_row_keys(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const uint8_t *centre = loop->b[0].buf, *tilt = loop->b[1].buf;
+    const int16_t *table = loop->b[2].buf;
+    int16_t *out = loop->b[3].buf;
+    for (Py_ssize_t i = begin; i < end; i++)
+        out[i] = key_of(table, centre[i], tilt[i]);
+    return 1;
+}
+
 static PyObject *row_keys(PyObject *self, PyObject *args)
 {
     Py_buffer b[4];
-    int inside = 1;
+    int inside = 1, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3]))
+    if (!PyArg_ParseTuple(args, "y*y*y*w*i", &b[0], &b[1], &b[2], &b[3], &threads))
         return NULL;
     const Py_ssize_t n = b[0].len;
     const int checked = fits(&b[1], n, 1, "tilt") && fits(&b[2], 2 * LOGITS, 2, "table") && fits(&b[3], n, 2, "out");
     if (checked && (inside = is_key_table(b[2].buf))) {
-        const uint8_t *centre = b[0].buf, *tilt = b[1].buf;
-        const int16_t *table = b[2].buf;
-        int16_t *out = b[3].buf;
+        Loop loop = {.some = some_row_keys, .n = n, .chunk = CHUNK / 4, .b = b};
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n; i++)
-            out[i] = key_of(table, centre[i], tilt[i]);
+        in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 4, checked, inside);
@@ -788,22 +795,31 @@ static PyObject *mean_quarters(PyObject *self, PyObject *args)
     return finish(b, 3, checked, inside);
 }
 
+static int some_part_quarters(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
+{
+    const Py_ssize_t from = loop->channels[0], width = loop->channels[1], channels = loop->channels[2];
+    const int16_t *values = (const int16_t *)loop->b[0].buf + from;
+    uint8_t *out = loop->b[1].buf;
+    for (Py_ssize_t p = begin; p < end; p++)
+        quarter(values + p * channels, out + p * width, width);
+    return 1;
+}
+
 static PyObject *part_quarters(PyObject *self, PyObject *args)
 {
     Py_buffer b[2];
-    int begin, width, channels;
+    int begin, width, channels, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*w*iii", &b[0], &b[1], &begin, &width, &channels))
+    if (!PyArg_ParseTuple(args, "y*w*iiii", &b[0], &b[1], &begin, &width, &channels, &threads))
         return NULL;
     const Py_ssize_t n = b[1].len;
     const int inside = is_part(begin, width, channels, n);
     const int checked = !inside || fits(&b[0], n / width * channels, 2, "values");
     if (checked && inside) {
-        const int16_t *values = (const int16_t *)b[0].buf + begin;
-        uint8_t *out = b[1].buf;
+        Loop loop = {.some = some_part_quarters, .n = n / width, .chunk = CHUNK / 4 / width + 1, .b = b};
+        loop.channels[0] = begin, loop.channels[1] = width, loop.channels[2] = channels;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < n; i += width, values += channels, out += width)
-            quarter(values, out, width);
+        in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
     return finish(b, 2, checked, inside);

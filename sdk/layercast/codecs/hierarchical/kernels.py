@@ -34,12 +34,12 @@ _compiled = extension("layercast.codecs.hierarchical._kernels")
 
 
 def row_keys(
-    centre: NDArray[np.uint8], tilt: NDArray[np.uint8], table: NDArray[np.int16]
+    centre: NDArray[np.uint8], tilt: NDArray[np.uint8], table: NDArray[np.int16], threads: int = 1
 ) -> NDArray[np.int16]:
     """Row keys of trits with these logits, (N,); table (512,): what each centre contributes, then each tilt."""
     if _compiled:
         out = np.empty(len(centre), np.int16)
-        _compiled.row_keys(centre, tilt, table, out)
+        _compiled.row_keys(centre, tilt, table, out, threads)
         return out
     keys: NDArray[np.int16] = table[:256].take(centre) + table[256:].take(tilt)
     return keys
@@ -294,12 +294,12 @@ def mean_quarters(values: NDArray[np.int16], mean: NDArray[np.int16], steps: int
     return context
 
 
-def part_quarters(values: NDArray[np.int16], part: Part) -> NDArray[np.uint8]:
+def part_quarters(values: NDArray[np.int16], part: Part, threads: int = 1) -> NDArray[np.uint8]:
     """`context_quarters` of some channels of values (N,), flat."""
     begin, width, channels = part
     if _compiled:
         out = np.empty(len(values) // channels * width, np.uint8)
-        _compiled.part_quarters(values, out, begin, width, channels)
+        _compiled.part_quarters(values, out, begin, width, channels, threads)
         return out
     return context_quarters(values.reshape(-1, channels)[:, begin : begin + width]).ravel()
 

@@ -291,7 +291,8 @@ class Walk:
             known = kernels.mean_quarters(values, self.mean, 1).reshape(self.shapes[0])
             out = self.model.prior("base16", self.quality, c32=known)
         else:
-            known = kernels.part_quarters(values, channels).reshape(*self.shapes[level][:3], channels[1])
+            flat = kernels.part_quarters(values, channels, self.threads)
+            known = flat.reshape(*self.shapes[level][:3], channels[1])
             if part == 2:
                 out = self.model.prior("base8a", self.quality, x16=self._context["x16"], c16=known)
             else:
@@ -353,7 +354,8 @@ class Walk:
             return self._named(
                 kernels.contexts(value, channels, self.model.signed, sized, self.threads), part
             )
-        flats = kernels.contexts(value, len(value), len(value), len(value), counted=counted)
+        each = len(value) // math.prod(self.grid)  # so that threads have something to share
+        flats = kernels.contexts(value, each, each, each, self.threads, counted)
         top = slice(0, self.bounds[1])
         flats["c"][top] = kernels.mean_quarters(value[top], self.mean, steps)
         return self._named(flats, part)
@@ -379,7 +381,7 @@ class Walk:
         self._before["x16"] = out["y16"]
         self.plane, self._networks = plane, 1
         self._trits = np.zeros(len(self.value), np.int8)
-        self._keys = kernels.row_keys(out["centre"], out["tilt"], self.model.key_table)
+        self._keys = kernels.row_keys(out["centre"], out["tilt"], self.model.key_table, self.threads)
         self._centre = out["centre"], out["centre"][:0]
 
     def _enter_fine(self) -> None:
@@ -404,11 +406,11 @@ class Walk:
         keys[self._coarse] = self._keys[self._coarse]
         self._clock.spent("prior")
         self._classes = ranking.classes((centre, tilt), *tables, count, keys[self._fine], self.threads)
-        self._clock.spent("order")
         self._keys = keys
-        self._centre = self._centre[0], self._told[0]
         if self.model.follow[self.plane - 1]:
             self._surprise = np.full(len(centre), ZERO, np.uint8)
+        self._clock.spent("order")
+        self._centre = self._centre[0], self._told[0]
 
     def _follow(self, number: int) -> None:
         """New distributions of stride 8's trits, once `number` classes are known."""
