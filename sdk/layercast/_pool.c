@@ -2,7 +2,7 @@
  *
  * Nobody waits for one to come, only for what it has taken: on a busy machine the caller does all the work itself. Whoever
  * waits looks for a moment before it sleeps: to be woken takes as long as a third of the calls that share work, of which a
- * picture has fifty, one soon after the other. They are gone after a fork, until the next time. Without POSIX threads
+ * picture has fifty, one soon after the other. Helpers are gone after a fork, until the next time. Without POSIX threads
  * the caller is always alone. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -17,7 +17,7 @@
 #include <time.h>
 
 #define MAX_HELPERS 63
-#define LOOKS_NS 100000
+#define LOOKS_NS 100000 /* with four times as many decoding took 1 to 2 % less, within what was measured */
 
 typedef struct {
     Work *work;
