@@ -101,7 +101,7 @@ def digits(latents: np.ndarray, limit: int, threads: int = 1) -> kernels.Digits:
 
 def everything(i: dict[str, Any]) -> list[np.ndarray]:
     (trits, settled), surprise = np.zeros((2, N), np.int8), np.full(N, 128, np.uint8)
-    keys, moved = i["keys"][i["at"]], i["keys"].copy()
+    keys = i["keys"][i["at"]]
     kernels.learn(i["at"], i["symbols"], keys, i["values"], i["bytes"], trits, surprise)
     kernels.settle(i["at"], i["symbols"], keys, settled)
     np.testing.assert_array_equal(settled, trits)
@@ -131,8 +131,7 @@ def everything(i: dict[str, Any]) -> list[np.ndarray]:
         kernels.part_quarters(i["table"] * np.int16(15) - np.int16(15000), (3, 4, 8)),
         kernels.part_quarters(np.arange(-40, 40, dtype=np.int16), (0, 1, 1)),
         kernels.row_keys(i["centre"], i["tilt"], i["table"]),
-        kernels.row_keys_at(i["at"], i["centre"], i["tilt"], i["table"], moved),
-        moved,
+        kernels.row_keys_at(i["at"], i["centre"], i["tilt"], i["table"]),
         *(x for keys, classes in ranks for x in (keys, *(y for c in classes for y in (c.at, c.keys)))),
         np.array([[c.total for c in classes] for _, classes in ranks[:4]]),
         *digits(i["latents"], 27000),
@@ -223,7 +222,7 @@ def many(threads: int) -> list[np.ndarray]:
     rng, n = np.random.default_rng(9), 150_012
     at = np.flatnonzero(rng.random(n) < 0.8).astype(np.int32)
     symbols = rng.integers(-1, 2, len(at)).astype(np.int32)
-    keys, all_keys = rng.integers(0, KEYS, len(at)).astype(np.int16), np.zeros(n, np.int16)
+    keys = rng.integers(0, KEYS, len(at)).astype(np.int16)
     centre, tilt = rng.integers(0, 256, (2, n)).astype(np.uint8)
     values, latents = rng.integers(-40, 41, n).astype(np.int16), (30 * rng.normal(size=n)).astype(np.float32)
     (trits, settled), surprise = np.zeros((2, n), np.int8), np.zeros(n, np.uint8)
@@ -235,8 +234,7 @@ def many(threads: int) -> list[np.ndarray]:
     kernels.finer(summed, trits, threads)
     return [
         *(trits, settled, surprise, summed, kernels.scaled(values, 9, threads)),
-        kernels.row_keys_at(at, *logits, all_keys, threads),
-        all_keys,
+        kernels.row_keys_at(at, *logits, threads),
         kernels.row_keys(*logits, threads),
         kernels.part_quarters(values, (3, 4, 12), threads),
         *kernels.contexts(values, 12, 5, 7, threads).values(),
@@ -286,8 +284,8 @@ def test_no_index_leaves_its_array() -> None:
         lambda: kernels.symbols_at(at, rest[2], keys[1:]),
         lambda: kernels.settle(outside, i["symbols"], keys, rest[2]),
         lambda: kernels.settle(at, i["symbols"][1:], keys, rest[2]),
-        lambda: kernels.row_keys_at(outside, i["centre"], i["tilt"], i["table"], i["keys"]),
-        lambda: kernels.row_keys_at(at, i["centre"], i["tilt"][1:], i["table"], i["keys"]),
+        lambda: kernels.row_keys_at(outside, i["centre"], i["tilt"], i["table"]),
+        lambda: kernels.row_keys_at(at, i["centre"], i["tilt"][1:], i["table"]),
         lambda: ranked(i, tilt=i["tilt"][1:]),
         lambda: ranked(i, table=i["table"][1:]),
         lambda: ranked(i, table=i["table"] - np.int16(KEYS)),

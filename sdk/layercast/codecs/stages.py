@@ -19,7 +19,7 @@ STAGES = {
     "refinement": "symbols chosen anew by what is wrong with the decoded picture, where more effort is asked for",
     "entropy": "symbols to bytes and back, or the wait for the thread that does it",
     "gains": "what each layer is worth in dB, for the relay",
-    "synthesis": "latents to pixels",
+    "synthesis": "known symbols to latents, and these to pixels",
 }
 """Every stage that a codec may name, and what belongs to it."""
 

@@ -189,31 +189,31 @@ static int some_row_keys_at(const Loop *loop, Py_ssize_t begin, Py_ssize_t end)
     const int32_t *at = b[0].buf;
     const uint8_t *centre = b[1].buf, *tilt = b[2].buf;
     const int16_t *table = b[3].buf;
-    int16_t *keys = b[4].buf, *out = b[5].buf;
+    int16_t *out = b[4].buf;
     if (!within(at + begin, end - begin, b[1].len))
         return 0;
     for (Py_ssize_t i = begin; i < end; i++)
-        keys[at[i]] = out[i] = key_of(table, centre[at[i]], tilt[at[i]]);
+        out[i] = key_of(table, centre[at[i]], tilt[at[i]]);
     return 1;
 }
 
 static PyObject *row_keys_at(PyObject *self, PyObject *args)
 {
-    Py_buffer b[6];
+    Py_buffer b[5];
     int inside = 1, threads;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*w*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &threads))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*w*i", &b[0], &b[1], &b[2], &b[3], &b[4], &threads))
         return NULL;
     Py_ssize_t n = b[0].len / 4, size = b[1].len;
     int checked = fits(&b[0], n, 4, "at") && fits(&b[2], size, 1, "tilt") && fits(&b[3], 2 * LOGITS, 2, "table") &&
-                  fits(&b[4], size, 2, "keys") && fits(&b[5], n, 2, "out");
+                  fits(&b[4], n, 2, "out");
     if (checked && (inside = is_key_table(b[3].buf))) {
         Loop loop = {.some = some_row_keys_at, .n = n, .chunk = CHUNK, .b = b};
         Py_BEGIN_ALLOW_THREADS
         inside = in_chunks(&loop, threads);
         Py_END_ALLOW_THREADS
     }
-    return finish(b, 6, checked, inside);
+    return finish(b, 5, checked, inside);
 }
 
 /* Some channels of all: which ones lie inside a position, and n symbols fill whole positions. */

@@ -208,8 +208,9 @@ class HierarchicalDecoder:
         if self._walk.layer == 0:
             return np.full(shape, GREY, np.uint8)
         self._clock.resume()
-        feeds = self.synthesis_inputs()
+        self._walk.look_ahead()
         self._clock.spent("prior")
+        feeds = self.synthesis_inputs()
         image: NDArray[np.uint8] = self._model.synthesis.run(feeds)["image"][0]
         self._clock.spent("synthesis")
         image = image[: info.height, : info.width]

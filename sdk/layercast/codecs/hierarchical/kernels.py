@@ -50,16 +50,14 @@ def row_keys_at(
     centre: NDArray[np.uint8],
     tilt: NDArray[np.uint8],
     table: NDArray[np.int16],
-    keys: NDArray[np.int16],
     threads: int = 1,
 ) -> NDArray[np.int16]:
-    """`row_keys` of the symbols at some positions (M,), which also go to their places in `keys` (N,)."""
+    """`row_keys` of the symbols at some positions (M,)."""
     if _compiled:
         out = np.empty(len(at), np.int16)
-        _compiled.row_keys_at(at, centre, tilt, table, keys, out, threads)
+        _compiled.row_keys_at(at, centre, tilt, table, out, threads)
         return out
-    keys[at] = new = row_keys(centre.take(at), tilt.take(at), table)
-    return new
+    return row_keys(centre.take(at), tilt.take(at), table)
 
 
 def shifted(

@@ -331,8 +331,7 @@ class Walk:
         if "centre8n" in self._context:  # what was expected has been corrected since
             centre, tilt = (self._context[n].ravel() for n in ("centre8n", "tilt8"))
             logits = centre, tilt, self.model.key_table
-            keys = self._keys[self._begin :]
-            self.chosen_keys = kernels.row_keys_at(self._places, *logits, keys, self.threads)
+            self.chosen_keys = kernels.row_keys_at(self._places, *logits, self.threads)
 
     def _known(
         self, part: slice, steps: int, sized: int = 0, counted: bool = True

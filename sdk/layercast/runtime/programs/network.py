@@ -53,7 +53,9 @@ class ProgramNetwork:
         if feeds.keys() != self._names:
             raise ModelError(f"network {self.name!r} takes {self.inputs}", hint="a layercast bug")
         for name, buffer in self._program.inputs.items():
-            array = np.ascontiguousarray(feeds[name])
+            array = feeds[name]
+            if not array.flags.c_contiguous:
+                array = np.ascontiguousarray(array)
             shape = array.shape
             if array.dtype != buffer.dtype or len(shape) != 4 or shape[::3] != (1, buffer.channels):
                 raise ModelError(
