@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from models.export.reference import evaluate
 from models.hierarchical import config
-from models.hierarchical.config import Config
+from tests.models.small import SMALL
 
 from layercast.codecs.hierarchical.kernels import ROW_MIRROR, base_keys, contexts, mirror
 from layercast.codecs.hierarchical.model import surprises
@@ -35,7 +35,6 @@ from models.hierarchical.fixed import (
 from models.hierarchical.prior import SCALE, Head, Known, Level, PlanePrior, Trits, surprise
 
 torch.set_num_threads(1)  # the tensors are tiny
-SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
 
 
 def channels_first(x: np.ndarray) -> torch.Tensor:

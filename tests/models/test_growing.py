@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from models.hierarchical.config import Config
+from tests.models.small import SMALL
 
 # `make test` goes without it; .ci/run has a step that installs it
 if importlib.util.find_spec("torch") is None:
@@ -18,7 +19,6 @@ from models.hierarchical.codec import Codec
 from models.training.grow import take_in
 
 torch.set_num_threads(1)  # the tensors are tiny
-SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
 
 
 def test_more_latents_go_on_from_what_fewer_have_learned() -> None:

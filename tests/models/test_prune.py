@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from models.hierarchical.config import Config
 from PIL import Image
+from tests.models.small import SMALL
 
 # `make test` goes without it; .ci/run has a step that installs it
 if importlib.util.find_spec("torch") is None:
@@ -22,7 +23,6 @@ from models.training import prune
 from models.training.prune import Moments, convolution, eliminated, hidden_layers, moments, pruned
 
 torch.set_num_threads(1)  # the tensors are tiny
-SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
 
 
 @pytest.fixture(scope="module")

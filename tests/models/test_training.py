@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models.hierarchical.config import Config
 from PIL import Image
+from tests.models.small import SMALL
 
 # `make test` goes without it; .ci/run has a step that installs it
 if importlib.util.find_spec("torch") is None:
@@ -19,11 +19,7 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 from models.hierarchical.codec import Codec, Cut, places, taken
-from models.hierarchical.fixed import (
-    HIDDEN,
-    STREAM,
-    Grid,
-)
+from models.hierarchical.fixed import HIDDEN, STREAM, Grid
 from models.hierarchical.int8 import set_int8
 from models.hierarchical.transforms import Analysis, Synthesis
 from models.training.data import Latents, Photographs
@@ -31,7 +27,6 @@ from models.training.muon import orthogonalise, split_parameters
 from models.training.train import TRAINED, Run, random_cut
 
 torch.set_num_threads(1)  # the tensors are tiny
-SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
 
 
 @pytest.mark.parametrize(

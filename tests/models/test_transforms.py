@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from models.hierarchical.config import Config
+from tests.models.small import SMALL
 
 # `make test` goes without it; .ci/run has a step that installs it
 if importlib.util.find_spec("torch") is None:
@@ -27,7 +27,6 @@ from PIL import Image
 from layercast.codecs.hierarchical.model import splined
 
 torch.set_num_threads(1)  # the tensors are tiny
-SMALL = Config(widths=(16, 16, 16), width4=8, depths=(1, 1, 1), prior=(16, 16, 20))
 
 
 @torch.no_grad()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 
 import numpy as np
 import onnx
 import pytest
 from models.export.reference import evaluate
 from onnx import TensorProto, helper, numpy_helper
+from tests.callers import wrong_of_callers
 from tests.runtime.graphs import ALL, GraphBuilder, filters
 
 from layercast.errors import ModelError
@@ -244,20 +244,11 @@ def test_many_callers_at_once_get_what_one_alone_gets() -> None:
     sizes = [(8, 9), (8, 9), (3, 30), (17, 2)]
     feeds = [picture(48, h, w, seed) for seed, (h, w) in enumerate(sizes)]
     expected = [network.run(f)["y"] for f in feeds]
-    wrong: list[int] = []
 
-    def call(i: int) -> None:
-        for _ in range(30):
-            if not np.array_equal(network.run(feeds[i])["y"], expected[i]):
-                wrong.append(i)
+    def right(i: int) -> bool:
+        return np.array_equal(network.run(feeds[i])["y"], expected[i])
 
-    callers = [threading.Thread(target=call, args=(i,)) for i in range(len(feeds))]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(60)
-    assert not any(c.is_alive() for c in callers)
-    assert wrong == []
+    assert wrong_of_callers(right, range(len(feeds)), 30) == []
 
 
 def _child(model: bytes, connection) -> None:

@@ -195,7 +195,9 @@ class HierarchicalDecoder:
 
     def synthesis_inputs(self) -> dict[str, NDArray[Any]]:
         """What synthesis gets for the layers so far, by input name: latents, and scales for how precise they are."""
+        self._clock.resume()
         self._walk.look_ahead()
+        self._clock.spent("prior")
         latents, missing = self._walk.known()
         feeds: dict[str, NDArray[Any]] = dict(zip(("z32", "z16", "z8"), latents, strict=True))
         feeds["scales"] = self._model.synthesis_scales(self._info.quality_index, missing)
@@ -207,9 +209,6 @@ class HierarchicalDecoder:
         shape = (info.height, info.width, 3) if info.channels == 3 else (info.height, info.width)
         if self._walk.layer == 0:
             return np.full(shape, GREY, np.uint8)
-        self._clock.resume()
-        self._walk.look_ahead()
-        self._clock.spent("prior")
         feeds = self.synthesis_inputs()
         image: NDArray[np.uint8] = self._model.synthesis.run(feeds)["image"][0]
         self._clock.spent("synthesis")

@@ -8,6 +8,7 @@ number of channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ SILENT = 2
 """Zeros of scale indices below this, where no offset is, count for nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Costs:
     """What the symbols of plane 0's table rows cost, int32: bits of each entry (entries,), in 1/256, the escape's last;
     where each row's entries begin (rows + 1,), and its first symbol (rows,)."""
@@ -93,6 +94,19 @@ class Costs:
     bits: NDArray[np.int32]
     starts: NDArray[np.int32]
     first: NDArray[np.int32]
+
+    @property
+    def offsets(self) -> int:
+        """Rows of each scale index."""
+        return len(self.first) // SCALES
+
+    @cached_property
+    def nothing(self) -> NDArray[np.int32]:
+        """Of zeros where no offset is, by scale index and shift, (SCALES, SHIFTS)."""
+        moved = np.arange(SCALES)[:, None] + np.arange(-FARTHEST, FARTHEST + 1)
+        rows = moved.clip(0, SCALES - 1) * self.offsets
+        found: NDArray[np.int32] = self.bits[self.starts[rows] - self.first[rows]]
+        return found
 
 
 def shift_costs(
@@ -113,15 +127,14 @@ def shift_costs(
         part: the channels that they are of.
     """
     begin, width, channels = part
-    offsets = len(costs.first) // SCALES
     if _compiled:
         sums = np.zeros(width * (SHIFTS + SCALES))
         given = (b"" if offset is None else offset, costs.bits, costs.starts, costs.first)
         _compiled.shift_costs(values, scale, *given, sums, begin, width, channels, every, threads)
         told, quiet = np.split(sums, [width * SHIFTS])
-        rows = (np.arange(SCALES)[:, None] + np.arange(-FARTHEST, FARTHEST + 1)).clip(0, SCALES - 1) * offsets
-        nothing = costs.bits[costs.starts[rows] - costs.first[rows]]
-        found: NDArray[np.float64] = told.reshape(width, SHIFTS) + quiet.reshape(width, SCALES) @ nothing
+        found: NDArray[np.float64] = (
+            told.reshape(width, SHIFTS) + quiet.reshape(width, SCALES) @ costs.nothing
+        )
         return found
     symbols = values.reshape(-1, channels)[::every, begin : begin + width].astype(np.int32)
     at = scale.reshape(-1, width)[::every].astype(np.int32)
@@ -132,7 +145,7 @@ def shift_costs(
     symbols, off = np.where(off < 0, -symbols, symbols), np.abs(off)
     found = np.empty((width, SHIFTS))
     for k in range(SHIFTS):
-        rows = np.clip(at + (k - FARTHEST), 0, SCALES - 1) * offsets + off
+        rows = np.clip(at + (k - FARTHEST), 0, SCALES - 1) * costs.offsets + off
         entry, size = symbols - costs.first[rows], costs.starts[rows + 1] - costs.starts[rows]
         entry = np.where((entry < 0) | (entry >= size), size - 1, entry)
         bits = costs.bits[costs.starts[rows] + entry] * ((at >= SILENT) | (symbols != 0) | (off != 0))

@@ -112,8 +112,6 @@ class Model:
         self.latent_energy: NDArray[np.float32] = data["latent_energy"]
         self.rankings = tuple(Ranking(data[f"coded{p}"], data[f"order{p}"], data[f"bits{p}"]) for p in (1, 2))
         self.surprise = surprises(self.trit_tables)
-        self.chances = chances(self.trit_tables)
-        self.base_costs = base_costs(self.base_tables)
         self._scales = self.files.arrays("transforms.npz")
         self.filter_energy: NDArray[np.float32] = self._scales["filter_energy"]
         digest = hashlib.sha256(b"hierarchical" + bytes([ENTROPY_VERSION, STREAMS_VERSION]))
@@ -142,6 +140,16 @@ class Model:
     def projection(self) -> Session | ProgramNetwork:
         """Errors of a picture on stride 8's functions, which only an encoder that refines needs."""
         return self._transform("projection")
+
+    @cached_property
+    def chances(self) -> NDArray[np.uint64]:
+        """What shifts of planes 1 and 2 are chosen by, which only an encoder does."""
+        return chances(self.trit_tables)
+
+    @cached_property
+    def base_costs(self) -> Costs:
+        """What those of plane 0 are chosen by."""
+        return base_costs(self.base_tables)
 
     def _transform(self, name: str) -> Session | ProgramNetwork:
         return load_network(self.files.read(f"{name}.onnx"), name, self.options, exact=False)

@@ -42,7 +42,7 @@ WORTH = 5.0
 ENDS = 10.0
 """Bits that the choice and the end of the stream cost."""
 
-FARTHEST = 1.5
+FAR = 1.5
 """A shift's worth is counted up to this far, in natural units: farther away its square is too much."""
 
 
@@ -69,10 +69,7 @@ def cheapest(costs: NDArray[np.float64]) -> NDArray[np.int8]:
     reach = costs.shape[1] // 2
     steps = np.arange(-reach, reach + 1)
     chosen: NDArray[np.int8] = steps[(costs + _BITS[USUAL, steps + LIMIT]).argmin(1)].astype(np.int8)
-    saved = costs[:, reach] - costs[np.arange(len(costs)), chosen + reach]
-    if saved.sum() < _costs(chosen).min():
-        chosen[:] = 0
-    return chosen
+    return _if_worth(chosen, costs[:, reach] - costs[np.arange(len(costs)), chosen + reach])
 
 
 def fitted(
@@ -86,12 +83,15 @@ def fitted(
         variance: (C,) of their number, by the prior.
     """
     step = np.log((expected + DOUBT) / (nonzero + DOUBT)) * expected / np.maximum(variance, 1e-6)
-    saved = 0.5 * np.minimum(np.abs(step), FARTHEST) ** 2 * variance / np.log(2)
+    saved = 0.5 * np.minimum(np.abs(step), FAR) ** 2 * variance / np.log(2)
     quarters = np.clip(np.rint(4 * step), -LIMIT, LIMIT).astype(np.int8)
     quarters[saved < WORTH] = 0
-    if saved[quarters != 0].sum() < _costs(quarters).min():
-        quarters[:] = 0
-    return quarters
+    return _if_worth(quarters, saved)
+
+
+def _if_worth(shifts: NDArray[np.int8], saved: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Shifts, or none if the bits that those that are not 0 save, (C,), are fewer than all of them cost."""
+    return shifts if saved[shifts != 0].sum() >= _costs(shifts).min() else np.zeros_like(shifts)
 
 
 def _costs(shifts: NDArray[np.int8]) -> NDArray[np.float64]:

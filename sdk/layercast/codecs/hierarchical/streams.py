@@ -2,7 +2,7 @@
 
 Every stream but the last has its length before it, as a variable-length integer (seven bits a byte, the lowest first,
 the top bit set on all bytes but the last). How many there are follows from the number of symbols, which both ends know.
-In a plane's first layer of classes the channels' shifts (`shifts.py`) come before them, as one stream more.
+Where a layer has shifts of its channels (`Walk.shifted`), they (`shifts.py`) come before them, as one stream more.
 """
 
 from __future__ import annotations
